@@ -1,0 +1,1 @@
+"""Image generation methods: pipelines, baselines and wrappers."""

@@ -1,0 +1,1 @@
+"""Methods without weights, each a known corner of the preservation-editability plane."""

@@ -1,0 +1,1 @@
+"""Methods that run somebody else's code or images."""

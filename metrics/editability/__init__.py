@@ -1,0 +1,1 @@
+"""Metrics of editability: did pose, expression and geometry move?"""

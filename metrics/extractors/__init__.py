@@ -1,0 +1,1 @@
+"""Network passes over images and texts, each of which yields features."""

@@ -1,0 +1,1 @@
+"""Metrics of preservation: is it still the same person?"""

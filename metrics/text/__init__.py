@@ -1,0 +1,1 @@
+"""Metrics of what the prompt asked for: is it in the image?"""

@@ -1,0 +1,1 @@
+"""Suites: cases, builders, sources and their data."""
