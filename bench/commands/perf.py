@@ -1,0 +1,45 @@
+"""`idbench perf WHAT`: measurements that a user can repeat on their own machine."""
+
+import argparse
+import sys
+from importlib import import_module
+from typing import Protocol, cast
+
+
+class Measurement(Protocol):
+    """A module that measures one thing."""
+
+    def add_arguments(self, parser: argparse.ArgumentParser) -> None:
+        """Adds the arguments of this measurement."""
+        ...
+
+    def measure(self, args: argparse.Namespace) -> str:
+        """Measures and returns what to print. A wrong argument is a ValueError."""
+        ...
+
+
+# name -> (module with `add_arguments` and `measure`, one line of help)
+MEASUREMENTS = {
+    "method": (
+        "idbench.perf_method",
+        "seconds per step and peak memory of a method, beside its plain base model",
+    ),
+}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds one subcommand per measurement; their modules import torch only to measure."""
+    subparsers = parser.add_subparsers(dest="what", metavar="WHAT", required=True)
+    for name, (module, summary) in MEASUREMENTS.items():
+        child = subparsers.add_parser(name, help=summary, description=summary)
+        cast(Measurement, import_module(module)).add_arguments(child)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Runs the chosen measurement; 0 when it printed a result, 2 for a wrong argument."""
+    try:
+        print(cast(Measurement, import_module(MEASUREMENTS[args.what][0])).measure(args))
+    except (LookupError, ValueError) as error:
+        print(f"idbench perf {args.what}: {error}", file=sys.stderr)
+        return 2
+    return 0
