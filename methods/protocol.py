@@ -46,6 +46,16 @@ class Element:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class EditFace:
+    """One face of an edit: where it was, where it is now (pixels), and whether to restore it."""
+
+    person: int
+    original_box: tuple[float, float, float, float] | None = None
+    edited_box: tuple[float, float, float, float] | None = None
+    restore: bool = True
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Edit:
     """An image that somebody edited and the one it was made from (both RGB)."""
 
@@ -53,6 +63,7 @@ class Edit:
     edited: Image.Image
     instruction: str | None = None
     elements: tuple[Element, ...] = ()
+    faces: tuple[EditFace, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,7 +73,8 @@ class Request:
     The same request gives the same image whatever ran before it or beside it in a batch: all
     randomness comes from `seed`. `references` are in person order. `distractor` is a reference of
     another identity of the suite, given only to methods whose capabilities ask for it. `width` and
-    `height` in pixels; None leaves the size to the method.
+    `height` in pixels; None leaves the size to the method. `alias` is a name of the case for people,
+    empty where it is not unique in the suite.
     """
 
     case_id: str
@@ -76,6 +88,7 @@ class Request:
     distractor: Reference | None = None
     width: int | None = None
     height: int | None = None
+    alias: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +119,15 @@ class Method(Protocol):
     Constructing a method is cheap; weights are loaded by the first `generate`.
     """
 
-    name: str
-    capabilities: Capabilities
+    @property
+    def name(self) -> str:
+        """What tables and folders call it."""
+        ...
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What it can be asked for."""
+        ...
 
     def fingerprint(self) -> Mapping[str, object]:
         """Everything that can move a pixel; JSON-serialisable."""
