@@ -1,0 +1,45 @@
+"""`idbench generate`: the images of methods over a suite."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from idbench.commands import options
+from idbench.config import read_config
+from idbench.generate import Generated, generate
+from idbench.prompts.sources import data_root
+from idbench.prompts.suites import load_suite
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `idbench generate`."""
+    options.add_generate(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Makes what is missing; 1 if more samples failed than allowed."""
+    config = read_config(args.config, options.flags(args))
+    suite = load_suite(config.suite, data_root=data_root())
+    done = generate(suite, config.method_specs(), options.generate_options(config))
+    report(done)
+    return exit_code(done, config.max_failures)
+
+
+def report(done: Sequence[Generated]) -> None:
+    """Says per run what was made, on stderr."""
+    for entry in done:
+        if not entry.made and not entry.failed:
+            text = f"nothing to do, {entry.kept} images are there"
+        else:
+            text = f"{entry.made} made, {entry.kept} kept"
+        if entry.all_failed:
+            text += f", {entry.all_failed} failed (--retry-failed tries them again)"
+        print(f"{entry.directory}: {text}", file=sys.stderr)
+
+
+def exit_code(done: Sequence[Generated], max_failures: float) -> int:
+    """0, or 1 if the share of failed samples of any run is above `max_failures`."""
+    shares = [
+        entry.all_failed / max(1, entry.made + entry.kept + entry.all_failed) for entry in done
+    ]
+    return int(any(share > max_failures for share in shares))

@@ -1,0 +1,113 @@
+"""`idbench list methods|suites|metrics`: what there is, and whether it can run here."""
+
+import argparse
+import dataclasses
+import fnmatch
+import json
+import textwrap
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from idbench.environment import missing_extras
+from idbench.methods.registry import list_methods
+from idbench.metrics.registry import list_metrics, missing_requirements, resolve
+from idbench.prompts.sources import data_root
+from idbench.prompts.suites import list_suites, suite_folder
+
+WIDTH = 80
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `idbench list`."""
+    parser.add_argument("what", choices=["methods", "suites", "metrics"])
+    parser.add_argument("pattern", nargs="?", default="*", metavar="GLOB", help="such as 'tiny-*'")
+    parser.add_argument("--json", action="store_true", help="every field, as JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Prints the list."""
+    entries = {"methods": _methods, "suites": _suites, "metrics": _metrics}[args.what]()
+    chosen = [entry for entry in entries if fnmatch.fnmatch(entry["name"], args.pattern)]
+    if not chosen:
+        names = ", ".join(entry["name"] for entry in entries)
+        raise LookupError(f"no {args.what} match {args.pattern!r}; known: {names}")
+    print(json.dumps(chosen, indent=2, default=list) if args.json else _text(chosen))
+    return 0
+
+
+def _methods() -> Iterable[dict[str, Any]]:
+    for info in list_methods():
+        missing = missing_extras(info.extras)
+        yield dataclasses.asdict(info) | {
+            "head": info.name,
+            "facts": [", ".join(info.kinds), info.base and f"base {info.base}", info.licence],
+            "missing": missing,
+        }
+
+
+def _suites() -> Iterable[dict[str, Any]]:
+    root = data_root()
+    for info in list_suites():
+        counts = f"{info.cases:,} cases" if info.cases else "cases not published"
+        if info.distinct != info.cases:
+            counts += f" ({info.distinct:,} distinct)"
+        if info.samples > 1:
+            counts += f" x {info.samples} samples"
+        yield dataclasses.asdict(info) | {
+            "distinct": info.distinct,
+            "head": info.name,
+            "facts": [info.kind, counts, info.used_by and f"used by {info.used_by}", info.licence],
+            "missing": _suite_missing(info.name, root),
+        }
+
+
+def _suite_missing(name: str, root: Path) -> list[str]:
+    try:
+        suite_folder(name, root)
+    except (FileNotFoundError, LookupError) as error:
+        return [str(error)]
+    return []
+
+
+def _metrics() -> Iterable[dict[str, Any]]:
+    for info in list_metrics():
+        direction = {True: "higher is better", False: "lower is better", None: "no direction"}
+        low, high = (f"{bound:g}" for bound in info.bounds)
+        variants = [variant for variant in info.variants if variant]
+        column = dataclasses.replace(info, variants=("",)).columns()[0]
+        extractors = networks(column)
+        yield dataclasses.asdict(info) | {
+            "name": column,
+            "head": column,
+            "facts": [
+                info.axis,
+                f"{info.unit}, {low} to {high}",
+                direction[info.higher_is_better],
+                f"variants {', '.join(variants)}" if variants else "",
+                f"networks {', '.join(extractors)}",
+                f"used by {', '.join(info.papers)}" if info.papers else "",
+                "" if info.comparable_to_published else "not comparable with published numbers",
+            ],
+            "missing": [need for name in extractors for need in missing_requirements(name)],
+        }
+
+
+def networks(column: str) -> list[str]:
+    """The extractors that a metric reads, by name."""
+    return sorted({name for needs in resolve([column])[0].needs.values() for name in needs})
+
+
+def _text(entries: Iterable[Mapping[str, Any]]) -> str:
+    lines = []
+    for entry in entries:
+        lines.append(entry["head"])
+        lines += _wrapped(entry["summary"])
+        lines += _wrapped("; ".join(fact for fact in entry["facts"] if fact))
+        for missing in entry["missing"]:
+            lines += _wrapped(f"not here: {missing}")
+    return "\n".join(lines)
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="    ", subsequent_indent="    ")

@@ -1,0 +1,81 @@
+"""`idbench score RUN...`: metrics over images that were made or imported."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from idbench.commands import options
+from idbench.evaluate import Scored, ScoreOptions, score
+from idbench.prompts.sources import data_root
+from idbench.prompts.suites import Suite, load_suite
+from idbench.store import RunError, RunStore, find_runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of `idbench score`."""
+    parser.add_argument(
+        "runs", nargs="+", type=Path, metavar="RUN", help="runs, or folders of runs"
+    )
+    parser.add_argument(
+        "--metrics",
+        default="embedded",
+        metavar="NAMES",
+        help="names of `idbench list metrics`, separated by commas (default embedded)",
+    )
+    parser.add_argument(
+        "--base", type=Path, metavar="RUN", help="run of the model without identity"
+    )
+    options.add_compute(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Scores what has no score yet."""
+    root = data_root()
+    directories = find_runs(args.runs)
+    jobs = [(directory, suite_of(directory, root)) for directory in directories]
+    workspace = directories[0].parent.parent
+    auto = (None, "auto")
+    done = score(
+        jobs,
+        [name for name in args.metrics.split(",") if name],
+        ScoreOptions(
+            workspace=workspace,
+            data_root=root,
+            batch_size=None if args.batch_size in auto else args.batch_size,
+            workers=None if args.workers in auto else args.workers,
+            device=args.device or "cpu",
+            dtype=args.dtype or "float32",
+            base=args.base,
+            retry_failed=bool(args.retry_failed),
+        ),
+    )
+    report(done)
+    return 0
+
+
+def suite_of(directory: Path, root: Path) -> Suite:
+    """The suite that a run was made on.
+
+    Raises:
+        RunError: If the suite of that name is another one now.
+    """
+    with RunStore.open(directory) as store:
+        recorded = store.identity.suite
+    suite = load_suite(recorded["target"], data_root=root)
+    if suite.sha256 != recorded["sha256"]:
+        raise RunError(
+            f"{directory} was made on {recorded['name']} {recorded['sha256'][:12]}, here it is "
+            f"{suite.sha256[:12]}: its cases changed, generate it again"
+        )
+    return suite
+
+
+def report(done: list[Scored]) -> None:
+    """Says per run what was scored, on stderr."""
+    for entry in done:
+        text = (
+            f"{entry.scored} samples scored, {entry.kept} kept"
+            if entry.scored
+            else f"nothing to do, {entry.kept} samples are scored"
+        )
+        print(f"{entry.directory}: {text}", file=sys.stderr)

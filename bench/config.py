@@ -1,0 +1,107 @@
+"""What a run is asked for, read strictly from YAML and flags."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+
+from idbench.generate import MethodSpec
+
+_STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MethodConfig:
+    """A method in a configuration: `name`, its arguments, and what tables call it."""
+
+    __pydantic_config__ = _STRICT
+
+    name: str
+    args: dict[str, str | int | float | bool | list[str | int | float]] = field(
+        default_factory=dict
+    )
+    label: str | None = None
+
+
+Size = Annotated[list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2, max_length=2)]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunConfig:
+    """Everything `idbench run` can be told.
+
+    `size` is [width, height], None the method's own. `seed` replaces the hashed seeds by
+    seed + sample for every case. `base` is the run directory of the same base model without
+    identity, which some metrics compare with. `max_failures` is the share of samples that may fail
+    before the exit code is 1.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    suite: str
+    methods: Annotated[list[str | MethodConfig], Field(min_length=1)]
+    metrics: list[str] = field(default_factory=lambda: ["embedded"])
+    output: str = "runs"
+    limit: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
+    size: Size | None = None
+    batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
+    workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    device: str = "cpu"
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    base: str | None = None
+    max_failures: Annotated[float, Field(ge=0, le=1)] = 0.0
+    retry_failed: bool = False
+
+    def method_specs(self) -> list[MethodSpec]:
+        """The methods as `generate` takes them."""
+        return [
+            MethodSpec(name=entry)
+            if isinstance(entry, str)
+            else MethodSpec(name=entry.name, args=entry.args, label=entry.label)
+            for entry in self.methods
+        ]
+
+
+def read_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
+    """The configuration of a YAML file, with `flags` in place of the keys they name.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no YAML mapping, or a key is unknown, missing or of a wrong type; the
+            message names file and key.
+    """
+    values: dict[str, Any] = {}
+    if path is not None:
+        try:
+            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise FileNotFoundError(f"there is no configuration {path}") from None
+        except (yaml.YAMLError, UnicodeDecodeError) as error:
+            raise ValueError(f"{path} is not YAML: {error}") from error
+        if not isinstance(loaded, dict):
+            raise ValueError(f"{path} must be a mapping of keys, such as `suite: demo`")
+        values = loaded
+    where = str(path) if path is not None else "flags"
+    try:
+        return TypeAdapter(RunConfig).validate_python({**values, **flags})
+    except ValidationError as error:
+        known = ", ".join(RunConfig.__dataclass_fields__)
+        lines = [f"{where}: {_place(entry['loc'])}: {entry['msg']}" for entry in error.errors()]
+        if any(entry["type"] == "unexpected_keyword_argument" for entry in error.errors()):
+            lines.append(f"known keys: {known}")
+        raise ValueError("\n".join(lines)) from error
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    # Names of union branches ("MethodConfig", "int") are pydantic's, not the user's.
+    branches = ("MethodConfig", "str", "int", "float", "bool", "constrained-int")
+    steps = [
+        str(s)
+        for s in location
+        if s not in branches and not str(s).startswith(("literal[", "list["))
+    ]
+    return ".".join(steps)

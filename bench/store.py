@@ -1,0 +1,353 @@
+"""A run on disk: `run.json` says what it is, `run.sqlite` what came of it, `images/` holds pixels.
+
+The process that drives a run is its only writer; it holds `run.lock` while it writes. Readers
+(tables, fronts, reports) need no lock.
+"""
+
+import dataclasses
+import fcntl
+import json
+import os
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from idbench.canonical import canonical_json, fingerprint
+from idbench.files import StorageError, write_whole
+from idbench.records import SCHEMA_VERSION, SCORE_FRAME, Column, Sample, Score
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+SCHEMA = """
+CREATE TABLE IF NOT EXISTS samples (
+  case_id TEXT NOT NULL, sample INTEGER NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL,
+  path TEXT, sha256 TEXT, width INTEGER, height INTEGER, seconds REAL, reason TEXT, detail TEXT,
+  identity TEXT NOT NULL, multiplicity INTEGER NOT NULL, tags TEXT NOT NULL,
+  PRIMARY KEY (case_id, sample)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS columns (
+  name TEXT NOT NULL, fingerprint TEXT NOT NULL, info TEXT NOT NULL,
+  PRIMARY KEY (name, fingerprint)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS scores (
+  case_id TEXT NOT NULL, sample INTEGER NOT NULL, name TEXT NOT NULL, fingerprint TEXT NOT NULL,
+  value REAL, reason TEXT, detail TEXT,
+  PRIMARY KEY (name, fingerprint, case_id, sample)) WITHOUT ROWID;
+"""
+
+SAMPLE_FIELDS = tuple(field.name for field in dataclasses.fields(Sample))
+
+
+class RunError(ValueError):
+    """A run directory that cannot be used: absent, of another schema, damaged or in use."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, slots=True)
+class RunIdentity:
+    """What a run is. Two runs of equal `key` are the same run and share a directory.
+
+    `method` and `suite` are JSON objects (name, arguments and fingerprint; name, version and
+    sha256); `seed_policy` is "hashed" or "fixed:<base>"; `size` is (width, height) or None for the
+    method's own; `environment` is recorded but is not part of the key.
+    """
+
+    label: str
+    method: dict[str, Any]
+    suite: dict[str, Any]
+    seed_policy: str
+    size: tuple[int, int] | None
+    environment: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """Fingerprint of everything that can move a pixel."""
+        return fingerprint(
+            {
+                "method": self.method["fingerprint"],
+                "suite": self.suite["sha256"],
+                "seed_policy": self.seed_policy,
+                "size": self.size,
+            }
+        )
+
+    @property
+    def folder(self) -> str:
+        """Name of the run directory: the method's name made path-safe, and the key."""
+        safe = "".join(
+            c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.method["name"]
+        )
+        return f"{safe.strip('.-')[:60] or 'method'}-{self.key[:8]}"
+
+
+class RunStore:
+    """Reads and writes one run directory; a context manager that closes the database."""
+
+    def __init__(
+        self, directory: Path, identity: RunIdentity, database: sqlite3.Connection
+    ) -> None:
+        """Use `create` or `open`."""
+        self.directory = directory
+        self.identity = identity
+        self._database = database
+
+    @classmethod
+    def create(cls, workspace: Path, identity: RunIdentity) -> Self:
+        """Opens the run of this identity under `workspace`, making it if there is none.
+
+        Raises:
+            StorageError: If the folder cannot be written.
+            RunError: If something else lies there.
+        """
+        directory = workspace / identity.suite["name"] / identity.folder
+        if not (directory / "run.json").exists():
+            document = {"format": f"idbench.run/{SCHEMA_VERSION}", "key": identity.key}
+            document |= dataclasses.asdict(identity)
+            text = json.dumps(document, indent=2, sort_keys=True, ensure_ascii=False)
+            write_whole(directory / "run.json", (text + "\n").encode())
+        store = cls.open(directory)
+        if store.identity.key != identity.key:
+            raise RunError(f"{directory} holds run {store.identity.key}, not {identity.key}")
+        return store
+
+    @classmethod
+    def open(cls, directory: Path) -> Self:
+        """Opens a run directory.
+
+        Raises:
+            RunError: If `directory` is not one, or one of another schema version.
+        """
+        path = directory / "run.json"
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+            found = document.pop("format")
+            document.pop("key")
+            size = document.pop("size")
+            identity = RunIdentity(size=tuple(size) if size else None, **document)
+        except FileNotFoundError:
+            raise RunError(f"{directory} is not a run: it has no run.json") from None
+        except (
+            json.JSONDecodeError,
+            UnicodeDecodeError,
+            AttributeError,
+            KeyError,
+            TypeError,
+        ) as error:
+            raise RunError(f"{path} is damaged: {error}") from error
+        if found != f"idbench.run/{SCHEMA_VERSION}":
+            raise RunError(
+                f"{path} has format {found!r}, this version reads idbench.run/{SCHEMA_VERSION}"
+            )
+        return cls(directory, identity, _connect(directory / "run.sqlite"))
+
+    def close(self) -> None:
+        """Closes the database."""
+        self._database.close()
+
+    def __enter__(self) -> Self:
+        """The store itself."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Closes the database."""
+        self.close()
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Makes this process the only writer of the run for the length of a `with` block.
+
+        Raises:
+            RunError: If another process is writing it.
+        """
+        try:
+            descriptor = os.open(self.directory / "run.lock", os.O_CREAT | os.O_RDWR, 0o644)
+        except OSError as error:
+            raise StorageError(f"cannot write {self.directory}: {error.strerror}") from error
+        try:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                raise RunError(
+                    f"{self.directory} is being written by another process; wait for it or stop it"
+                ) from None
+            yield
+        finally:
+            os.close(descriptor)
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._database:
+                yield self._database
+        except sqlite3.OperationalError as error:
+            raise StorageError(
+                f"cannot write {self.directory / 'run.sqlite'}: {error}; what was recorded is "
+                "kept, run the same command again when the disk can be written"
+            ) from error
+
+    def plan(self, rows: Iterable[tuple[Sample, str, int, dict[str, Sequence[str]]]]) -> None:
+        """Adds planned samples with identity, multiplicity and tags; known ones stay."""
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR IGNORE INTO samples (case_id, sample, seed, status, identity, "
+                "multiplicity, tags) VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (s.case_id, s.sample, s.seed, s.status, identity, copies, canonical_json(tags))
+                    for s, identity, copies, tags in rows
+                ),
+            )
+
+    def samples(self, status: str | None = None) -> list[Sample]:
+        """All samples, or those of one status, in order of case id and sample."""
+        where, values = ("WHERE status = ?", (status,)) if status else ("", ())
+        rows = self._database.execute(
+            f"SELECT {', '.join(SAMPLE_FIELDS)} FROM samples {where} ORDER BY case_id, sample",
+            values,
+        )
+        return [Sample(**dict(zip(SAMPLE_FIELDS, row, strict=True))) for row in rows]
+
+    def record(self, samples: Iterable[Sample]) -> None:
+        """Writes what became of samples, in one transaction.
+
+        The scores of a sample whose image changes are removed with it.
+        """
+        with self._transaction() as database:
+            for s in samples:
+                database.execute(
+                    "DELETE FROM scores WHERE case_id = ? AND sample = ? AND EXISTS (SELECT 1 FROM "
+                    "samples s WHERE s.case_id = scores.case_id AND s.sample = scores.sample "
+                    "AND s.sha256 IS NOT ?)",
+                    (s.case_id, s.sample, s.sha256),
+                )
+                database.execute(
+                    "UPDATE samples SET status = :status, path = :path, sha256 = :sha256, "
+                    "width = :width, height = :height, seconds = :seconds, reason = :reason, "
+                    "detail = :detail WHERE case_id = :case_id AND sample = :sample",
+                    dataclasses.asdict(s),
+                )
+
+    def add_columns(self, columns: Iterable[Column]) -> None:
+        """Declares what columns of scores mean."""
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR IGNORE INTO columns (name, fingerprint, info) VALUES (?, ?, ?)",
+                ((c.name, c.fingerprint, _info(c)) for c in columns),
+            )
+
+    def columns(self) -> list[Column]:
+        """The columns that have scores, by name and fingerprint."""
+        rows = self._database.execute("SELECT info FROM columns ORDER BY name, fingerprint")
+        return [_column(json.loads(info)) for (info,) in rows]
+
+    def scored(
+        self, name: str, column_fingerprint: str, *, retry: Sequence[str] = ()
+    ) -> set[tuple[str, int]]:
+        """The samples with a score or a reason in a column, less those with a reason to retry."""
+        rows = self._database.execute(
+            "SELECT case_id, sample, reason FROM scores WHERE name = ? AND fingerprint = ?",
+            (name, column_fingerprint),
+        )
+        return {(case_id, sample) for case_id, sample, reason in rows if reason not in retry}
+
+    def add_scores(self, scores: Iterable[Score]) -> None:
+        """Writes scores in one transaction; a second write of the same score replaces it."""
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO scores "
+                "(case_id, sample, name, fingerprint, value, reason, detail) "
+                "VALUES (:case_id, :sample, :column, :fingerprint, :value, :reason, :detail)",
+                (dataclasses.asdict(s) for s in scores),
+            )
+
+    def score_rows(self) -> list[tuple[Any, ...]]:
+        """Planned samples x columns, in order of column, case id and sample.
+
+        Each row is (case_id, sample, identity, multiplicity, tags, column, fingerprint, value,
+        reason). A sample that was not scored yet has the reason "not_scored".
+        """
+        return self._database.execute(
+            """
+            SELECT s.case_id, s.sample, s.identity, s.multiplicity, s.tags, c.name, c.fingerprint,
+              r.value,
+              CASE WHEN r.value IS NOT NULL THEN ''
+                WHEN r.reason IS NULL THEN 'not_scored' ELSE r.reason END
+            FROM samples s CROSS JOIN columns c LEFT JOIN scores r
+              ON r.name = c.name AND r.fingerprint = c.fingerprint
+              AND r.case_id = s.case_id AND r.sample = s.sample
+            ORDER BY c.name, c.fingerprint, s.case_id, s.sample
+            """
+        ).fetchall()
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    try:
+        database = sqlite3.connect(path, timeout=30.0)
+        database.executescript(SCHEMA)
+    except sqlite3.DatabaseError as error:
+        if path.exists() and not os.access(path.parent, os.W_OK):
+            return sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
+        if isinstance(error, sqlite3.OperationalError):
+            raise StorageError(f"cannot open {path}: {error}") from error
+        raise RunError(f"{path} is damaged ({error}); move it away and run again") from error
+    return database
+
+
+def _info(column: Column) -> str:
+    # JSON has no infinity: open bounds are stored as text.
+    entry = dataclasses.asdict(column)
+    return canonical_json(entry | {"low": str(column.low), "high": str(column.high)})
+
+
+def _column(info: dict[str, Any]) -> Column:
+    return Column(**info | {"low": float(info["low"]), "high": float(info["high"])})
+
+
+def find_runs(paths: Iterable[Path]) -> list[Path]:
+    """The run directories at or under `paths`, sorted.
+
+    Raises:
+        RunError: If one of `paths` holds none.
+    """
+    found: set[Path] = set()
+    for path in paths:
+        here = {document.parent for document in path.rglob("run.json")}
+        if not here:
+            raise RunError(f"{path} is not a run and holds none; a run has a run.json")
+        found |= here
+    return sorted(found)
+
+
+def load_frame(paths: Iterable[Path]) -> "tuple[pd.DataFrame, list[Column]]":
+    """The scores of runs as one frame (`records.SCORE_FRAME`, plus `tags`), and their columns.
+
+    Raises:
+        RunError: If one of `paths` holds no run.
+    """
+    import pandas as pd
+
+    columns: dict[tuple[str, str], Column] = {}
+    frames = []
+    for directory in find_runs(paths):
+        with RunStore.open(directory) as store:
+            columns |= {(c.name, c.fingerprint): c for c in store.columns()}
+            frame = pd.DataFrame(
+                store.score_rows(),
+                columns=[
+                    "case_id", "sample", "identity", "multiplicity", "tags", "column",
+                    "fingerprint", "value", "reason",
+                ],
+            )  # fmt: skip
+            frame.insert(0, "label", store.identity.label)
+            frame.insert(1, "run", directory.name)
+            frame.insert(2, "method", store.identity.method["name"])
+            frame.insert(3, "suite", store.identity.suite["name"])
+            frames.append(frame)
+    frame = pd.concat(frames, ignore_index=True)
+    frame = frame.astype({**SCORE_FRAME, "tags": "str"})
+    return frame, [columns[key] for key in sorted(columns)]
