@@ -39,10 +39,15 @@ class Person:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class File:
-    """A file of a source, by content."""
+    """A file by content; `path` is relative to the root of `source`.
+
+    Without a `source` it lies in that of its owner: `Edit.source` for the files of an edit, the
+    source of the first reference for a ground truth.
+    """
 
     path: str
     sha256: str
+    source: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -111,6 +116,7 @@ class Case:
     combination: str | None = None
     target_gender: str | None = None
     pose_axis: Literal["yaw", "pitch"] | None = None
+    layout_source: str | None = None
     ground_truth: File | None = None
     tags: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     multiplicity: int = 1
@@ -168,6 +174,39 @@ def case_id(
         "attrs": attrs,
     }
     return "c" + hashlib.sha256(canonical_json(payload)).hexdigest()[:16]
+
+
+def generated_attrs(case: Case) -> dict[str, object]:
+    """The attributes of a case that change what is generated, as `case_id` takes them.
+
+    Absent values are left out; where only some people of a case have one, the others hold "".
+    """
+    attrs: dict[str, object] = {}
+    for name in ("expression", "orientation"):
+        asked: list[str] = [getattr(person, name) or "" for person in case.people]
+        if any(asked):
+            attrs[name] = asked[0] if case.kind == "single_id" else asked
+    if any(person.box for person in case.people):
+        attrs["boxes"] = [box_attr(person.box) if person.box else [] for person in case.people]
+    if case.target_gender:
+        attrs["target_gender"] = case.target_gender
+    if case.edit:
+        attrs["original"] = case.edit.original.sha256
+        attrs["edited"] = case.edit.edited.sha256
+        attrs["elements"] = [element.text for element in case.edit.elements]
+    return attrs
+
+
+def identify(case: Case, *, suite: str, version: int) -> str:
+    """The id that `case` must carry in version `version` of `suite`."""
+    return case_id(
+        suite=suite,
+        version=version,
+        kind=case.kind,
+        refs=[reference.sha256 for reference in case.references],
+        prompt=case.prompt,
+        attrs=generated_attrs(case),
+    )
 
 
 def box_attr(box: Box) -> list[str]:

@@ -1,0 +1,1 @@
+"""The suites that need no download: pictures derived from photographs that packages install."""
