@@ -29,8 +29,9 @@ from idbench.metrics.protocol import (
 )
 from idbench.metrics.registry import build_extractor, extractor_order, resolve
 from idbench.progress import Progress
+from idbench.prompts.materialise import materialise
 from idbench.prompts.sources import resolve as resolve_file
-from idbench.prompts.suites import Suite, materialise
+from idbench.prompts.suites import Suite
 from idbench.records import Column, Sample, Score
 from idbench.store import RunStore
 

@@ -23,7 +23,8 @@ from idbench.methods.registry import build
 from idbench.progress import Progress
 from idbench.prompts.cases import Case, hashed_seed
 from idbench.prompts.cases import Reference as CaseReference
-from idbench.prompts.suites import Suite, materialise
+from idbench.prompts.materialise import materialise
+from idbench.prompts.suites import Suite
 from idbench.records import Sample
 from idbench.requests import build_request, distractors
 from idbench.store import RunIdentity, RunStore
