@@ -1,5 +1,6 @@
 """What a run is asked for, read strictly from YAML and flags."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,9 @@ def read_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
         values = loaded
     where = str(path) if path is not None else "flags"
     try:
-        return TypeAdapter(RunConfig).validate_python({**values, **flags})
+        # As JSON: in Python mode pydantic's strictness would refuse a mapping for a dataclass.
+        text = json.dumps({**values, **flags}, default=str)
+        return TypeAdapter(RunConfig).validate_json(text)
     except ValidationError as error:
         known = ", ".join(RunConfig.__dataclass_fields__)
         lines = [f"{where}: {_place(entry['loc'])}: {entry['msg']}" for entry in error.errors()]

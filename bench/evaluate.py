@@ -226,7 +226,8 @@ class _Job:
                         for ref in case.references
                     ]
                 case "ground_truth":
-                    truth, source = case.ground_truth, case.references[0].source
+                    truth = case.ground_truth
+                    source = case.references[0].source if case.references else ""
                     found[role] = self._files([truth] if truth else [], source)
                 case "original" | "edited":
                     edit = case.edit

@@ -19,7 +19,7 @@ class WorkerDiedError(RuntimeError):
 class Worker(Protocol, Generic[Task, Result]):
     """Does the work; made once per process, so that what it loads is loaded once."""
 
-    def __call__(self, task: Task) -> Result:
+    def __call__(self, task: Task, /) -> Result:
         """Does one batch."""
         ...
 
