@@ -203,10 +203,10 @@ def test_a_changed_reference_fails_its_cases_before_anything_is_made(
 
 def test_a_second_driver_is_refused(pictures: Suite, tmp_path: Path) -> None:
     (done,) = generate(pictures, [MethodSpec(name="copy")], options(tmp_path))
-    with RunStore.open(done.directory) as store, store.writing():
-        # flock belongs to the open file, so the same process counts as a second driver.
-        with pytest.raises(RunError, match="another process"):
-            generate(pictures, [MethodSpec(name="copy")], options(tmp_path))
+    # flock belongs to the open file, so the same process counts as a second driver.
+    refused = pytest.raises(RunError, match="another process")
+    with RunStore.open(done.directory) as store, store.writing(), refused:
+        generate(pictures, [MethodSpec(name="copy")], options(tmp_path))
 
 
 def test_an_unwritable_workspace_is_a_storage_error(pictures: Suite, tmp_path: Path) -> None:
@@ -224,6 +224,8 @@ def test_a_method_gets_a_distractor_of_another_identity(pictures: Suite, tmp_pat
     (done,) = generate(pictures, [MethodSpec(name="swap")], options(tmp_path))
     for sample in samples_of(done.directory):
         own = pictures.case(sample.case_id).references[0]
-        with Image.open(done.directory / str(sample.path)) as image:
-            with Image.open(tmp_path / "pictures" / own.path) as reference:
-                assert image.getpixel((5, 5)) != reference.getpixel((5, 5))
+        with (
+            Image.open(done.directory / str(sample.path)) as image,
+            Image.open(tmp_path / "pictures" / own.path) as reference,
+        ):
+            assert image.getpixel((5, 5)) != reference.getpixel((5, 5))

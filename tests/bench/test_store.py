@@ -166,7 +166,7 @@ def test_another_schema_version_is_refused(tmp_path: Path) -> None:
     with RunStore.create(tmp_path, IDENTITY) as store:
         path = store.directory / "run.json"
     path.write_text(path.read_text().replace("idbench.run/1", "idbench.run/999"))
-    with pytest.raises(RunError, match="idbench.run/999"):
+    with pytest.raises(RunError, match=r"idbench\.run/999"):
         RunStore.open(path.parent)
 
 
@@ -179,7 +179,7 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
 
 
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(RunError, match="has a run.json"):
+    with pytest.raises(RunError, match=r"has a run\.json"):
         find_runs([tmp_path])
 
 
