@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import get_args
 
 from idbench.prompts.cases import (
+    Box,
     Case,
     Edit,
     EditFace,
@@ -120,7 +121,7 @@ def _reference_to_json(reference: Reference) -> dict[str, object]:
         "person": reference.person,
         "class_word": reference.class_word,
         "gender": reference.gender,
-        "face_box": reference.face_box,
+        "face_box": _box(reference.face_box),
     }
 
 
@@ -130,8 +131,12 @@ def _person_to_json(person: Person) -> dict[str, object]:
         "ref_id": person.ref_id,
         "expression": person.expression,
         "orientation": person.orientation,
-        "box": person.box,
+        "box": _box(person.box),
     }
+
+
+def _box(box: Box | None) -> list[float] | None:
+    return [float(edge) for edge in box] if box else None
 
 
 def _file_to_json(file: File | None) -> dict[str, object] | None:
@@ -164,8 +169,8 @@ def _edit_to_json(edit: Edit | None) -> dict[str, object] | None:
                 _present(
                     {
                         "person": face.person,
-                        "original_box": face.original_box,
-                        "edited_box": face.edited_box,
+                        "original_box": _box(face.original_box),
+                        "edited_box": _box(face.edited_box),
                         "restore": face.restore,
                     }
                 )

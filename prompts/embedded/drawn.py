@@ -4,9 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from idbench.prompts.embedded.pictures import Ellipse, Picture, enlarged, reduced
-
-Colour = tuple[int, int, int]
+from idbench.prompts.embedded.pictures import Colour, Ellipse, Picture, enlarged, reduced
 
 SIZE = 512
 _LIPS: Colour = (168, 74, 74)
@@ -31,11 +29,10 @@ DRAWN_FACES = {
 
 def paint_features(canvas: Picture, face: Ellipse, drawn: DrawnFace, *, scale: int) -> None:
     """Paints skin, eyes, brows, nose and mouth into the ellipse `face` of an enlarged canvas."""
-    height, width = canvas.shape[0] // scale, canvas.shape[1] // scale
     shade: Colour = tuple(channel * 4 // 5 for channel in drawn.skin)  # type: ignore[assignment]  # three channels in, three out
 
     def fill(ellipse: Ellipse, colour: Colour) -> None:
-        canvas[ellipse.mask(height, width, scale)] = colour
+        ellipse.paint(canvas, colour, scale=scale)
 
     fill(face, drawn.skin)
     for side in (-1, 1):
@@ -57,7 +54,7 @@ def drawn_portrait(drawn: DrawnFace) -> Picture:
     face = Ellipse(x=256, y=230, rx=140 * drawn.width, ry=140)
 
     def fill(ellipse: Ellipse, colour: Colour) -> None:
-        canvas[ellipse.mask(SIZE, SIZE, scale)] = colour
+        ellipse.paint(canvas, colour, scale=scale)
 
     fill(Ellipse(x=256, y=540, rx=215, ry=160), (72, 92, 130))
     fill(face.at(0, -0.12, 1.22, 1.12), drawn.hair)
@@ -65,6 +62,5 @@ def drawn_portrait(drawn: DrawnFace) -> Picture:
     for side in (-1, 1):
         fill(face.at(1.0 * side, 0.0, 0.13, 0.17), drawn.skin)
     paint_features(canvas, face, drawn, scale=scale)
-    fringe = face.at(0, -0.88, 0.82, 0.30).mask(SIZE, SIZE, scale)
-    canvas[fringe] = drawn.hair
+    fill(face.at(0, -0.88, 0.82, 0.30), drawn.hair)
     return reduced(canvas)

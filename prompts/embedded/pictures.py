@@ -12,6 +12,7 @@ from idbench.prompts.sources import resolve
 
 Picture = NDArray[np.uint8]  # height x width x 3, RGB
 Mask = NDArray[np.bool_]  # height x width
+Colour = tuple[int, int, int]
 
 SUPERSAMPLING = 4
 
@@ -81,19 +82,30 @@ class Ellipse:
             x=self.x + x * self.rx, y=self.y + y * self.ry, rx=rx * self.rx, ry=ry * self.ry
         )
 
-    def mask(self, height: int, width: int, scale: int = 1) -> Mask:
-        """Pixels whose centre is inside, on a canvas `scale` times as fine.
+    def mask(self, height: int, width: int) -> Mask:
+        """Pixels of a picture whose centre is inside."""
+        result = np.zeros((height, width), dtype=np.bool_)
+        rows, columns, inside = self._inside(height, width, 1)
+        result[rows, columns] = inside
+        return result
 
-        Everything after the radii are rounded is whole-number arithmetic, so the result is the
-        same on every machine.
-        """
-        # twice the coordinates: the centre of pixel i is at 2 i + 1
+    def paint(self, canvas: Picture, colour: Colour, *, scale: int = 1) -> None:
+        """Fills the ellipse on a canvas that is `scale` times as fine as its coordinates."""
+        height, width = canvas.shape[0], canvas.shape[1]
+        rows, columns, inside = self._inside(height, width, scale)
+        canvas[rows, columns][inside] = colour
+
+    def _inside(self, height: int, width: int, scale: int) -> tuple[slice, slice, Mask]:
+        # Twice the coordinates: the centre of pixel i is at 2 i + 1. After the rounding all is
+        # whole-number arithmetic, so the result is the same on every machine.
         cx, cy = round(2 * scale * self.x), round(2 * scale * self.y)
         rx, ry = max(1, round(2 * scale * self.rx)), max(1, round(2 * scale * self.ry))
-        dx = 2 * np.arange(width * scale, dtype=np.int64) + 1 - cx
-        dy = 2 * np.arange(height * scale, dtype=np.int64) + 1 - cy
+        columns = slice(max(0, (cx - rx) // 2 - 1), max(0, min(width, (cx + rx) // 2 + 1)))
+        rows = slice(max(0, (cy - ry) // 2 - 1), max(0, min(height, (cy + ry) // 2 + 1)))
+        dx = 2 * np.arange(columns.start, columns.stop, dtype=np.int64) + 1 - cx
+        dy = 2 * np.arange(rows.start, rows.stop, dtype=np.int64) + 1 - cy
         inside: Mask = (dx[None, :] * ry) ** 2 + (dy[:, None] * rx) ** 2 <= (rx * ry) ** 2
-        return inside
+        return rows, columns, inside
 
 
 def enlarged(picture: Picture) -> Picture:
