@@ -139,12 +139,8 @@ def _from_text(text: str, adapter: TypeAdapter[Any]) -> Any:
         return adapter.validate_strings(text)
     except ValidationError as error:
         first = error
-    for attempt in (
-        lambda: adapter.validate_json(text, strict=True),
-        lambda: adapter.validate_python(None if text.lower() == "none" else text, strict=True),
-    ):
-        try:
-            return attempt()
-        except ValidationError:
-            continue
-    raise first
+    json_text = "null" if text.lower() == "none" else text  # lists, maps and nothing at all
+    try:
+        return adapter.validate_json(json_text, strict=True)
+    except ValidationError:
+        raise first from None

@@ -73,7 +73,7 @@ class Request:
     The same request gives the same image whatever ran before it or beside it in a batch: all
     randomness comes from `seed`. `references` are in person order. `distractor` is a reference of
     another identity of the suite, given only to methods whose capabilities ask for it. `width` and
-    `height` in pixels; None leaves the size to the method. `alias` is a name of the case for people,
+    `height` in pixels; None leaves the size to the method. `alias` is the readable name of the case,
     empty where it is not unique in the suite.
     """
 
