@@ -97,7 +97,7 @@ class HybridDDIMDPMScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
 
     def configured(self, config: EditedIDConfig) -> "HybridDDIMDPMScheduler":
         """This noise schedule with the solver settings of `config` and its number of steps set."""
-        settings = dict(
+        changed = self.from_config(
             self.config,
             ddim_spacing=config.ddim_spacing,
             dpm_spacing=config.dpm_spacing,
@@ -108,7 +108,7 @@ class HybridDDIMDPMScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
             warm_history=config.warm_history,
             lower_order_final=config.lower_order_final,
         )
-        scheduler = cast("HybridDDIMDPMScheduler", self.from_config(settings))
+        scheduler = cast("HybridDDIMDPMScheduler", changed)
         scheduler.set_timesteps(config.num_inference_steps)
         return scheduler
 
