@@ -128,20 +128,22 @@ class Case:
         return "+".join(reference.ref_id for reference in self.references)
 
 
+# one encoder for all calls: json.dumps with options makes a new one each time
+_ENCODER = json.JSONEncoder(ensure_ascii=False, sort_keys=True, separators=(",", ":"))
+
+
 def canonical_json(payload: Mapping[str, object]) -> bytes:
     """The bytes that ids are hashed from: sorted keys, no blanks, NFC strings, UTF-8.
 
     Raises:
         TypeError: If the payload holds a float or None; floats are written as strings first.
     """
-    return json.dumps(
-        _normalised(payload), ensure_ascii=False, sort_keys=True, separators=(",", ":")
-    ).encode()
+    return _ENCODER.encode(_normalised(payload)).encode()
 
 
 def _normalised(value: object) -> object:
     if isinstance(value, str):
-        return unicodedata.normalize("NFC", value)
+        return value if value.isascii() else unicodedata.normalize("NFC", value)
     if isinstance(value, bool | int):
         return value
     if isinstance(value, Mapping):

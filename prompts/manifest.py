@@ -55,6 +55,9 @@ _TEXT_ATTRS = (
 )
 
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
+
 def case_to_line(case: Case) -> str:
     """One line of `cases.jsonl`, without the newline. Absent attributes are left out.
 
@@ -84,7 +87,7 @@ def case_to_line(case: Case) -> str:
         "source_rows": [{"file": row.file, "row": row.row} for row in case.source_rows],
         "attrs": _present(attrs),
     }
-    return json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    return _ENCODER.encode(payload)
 
 
 def _write_single_person(case: Case, attrs: dict[str, object]) -> None:

@@ -22,7 +22,7 @@ def parse_json(text: str | bytes, where: str) -> object:
     try:
         if isinstance(text, bytes):
             text = text.decode("utf-8")
-        return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
+        return _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise ManifestError(f"{where}: not JSON: {error}") from None
 
@@ -38,6 +38,9 @@ def _unique_keys(pairs: list[tuple[str, object]]) -> dict[str, object]:
         twice = next(key for key in keys if keys.count(key) > 1)
         raise ValueError(f"key {twice!r} occurs twice")
     return record
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, object_pairs_hook=_unique_keys)
 
 
 class Record:
