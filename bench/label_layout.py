@@ -48,7 +48,9 @@ def place_labels(
     anew while that lowers what is covered. Other labels and points weigh most, then the frame,
     then `obstacles`, then the distance to the own point.
     """
-    points = [Box(x - radius, y - radius, x + radius, y + radius) for x, y in anchors]
+    # A little less than the first ring, so that a label may stand close to its own point.
+    reach = 0.8 * radius
+    points = [Box(x - reach, y - reach, x + reach, y + reach) for x, y in anchors]
     order = sorted(
         range(len(anchors)),
         key=lambda i: (sum(math.dist(anchors[i], other) for other in anchors), i),
@@ -57,7 +59,7 @@ def place_labels(
 
     def cost(index: int, box: Box) -> float:
         others = sum(box.overlap(other) for i, other in placed.items() if i != index)
-        covered = sum(box.overlap(point) for i, point in enumerate(points) if i != index)
+        covered = sum(box.overlap(point) for point in points)
         bars = sum(box.overlap(bar) for bar in obstacles)
         distance = math.dist(box.nearest(*anchors[index]), anchors[index])
         return 20 * others + 12 * covered + 20 * box.outside(frame) + 5 * bars + 4 * distance

@@ -1,13 +1,17 @@
 """Fronts as pictures: PNG and SVG, the same bytes for the same points."""
 
 import math
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
 from itertools import pairwise
 from pathlib import Path
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from idbench import escape
 from idbench.label_layout import Box, place_labels
 
 if TYPE_CHECKING:
@@ -68,7 +72,7 @@ def draw_front(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), _without_glyph_warnings():
         figure = Figure(figsize=(7.2, 5.0), dpi=150, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_subplot()
@@ -82,10 +86,10 @@ def draw_front(
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)
         if title:
-            axes.set_title(title, loc="left", fontsize=10, fontweight="bold", pad=22)
+            axes.set_title(escape.plain(title), loc="left", fontsize=10, fontweight="bold", pad=22)
         _legend(axes, points)
         if note:
-            figure.supxlabel(note, fontsize=7, color="#444444", x=0.01, ha="left")
+            figure.supxlabel(fill(note, 120), fontsize=7, color="#444444", x=0.01, ha="left")
         canvas.draw()  # type: ignore[no-untyped-call]  # not annotated in matplotlib
         _names(axes, canvas, points, steps)
         figure.set_layout_engine("none")
@@ -109,9 +113,17 @@ def save(figure: "Figure", path: Path) -> None:
     if path.suffix not in formats:
         raise ValueError(f"a plot is written as .png or .svg, not {path.name}")
     buffer = BytesIO()
-    with matplotlib.rc_context(STYLE):
+    with matplotlib.rc_context(STYLE), _without_glyph_warnings():
         figure.savefig(buffer, **formats[path.suffix])
     write_whole(path, buffer.getvalue())
+
+
+@contextmanager
+def _without_glyph_warnings() -> Iterator[None]:
+    """A name in a script that the font lacks is drawn as boxes; the CSV has it as it is."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        yield
 
 
 def _better(axis: Axis, up: str, down: str) -> str:
@@ -216,7 +228,7 @@ def _names(
     anchors = [_pixels(axes, point.x, point.y) for point in points]
     texts, sizes = [], []
     for point in points:
-        name = point.label
+        name = escape.plain(point.label)
         if point.on_front and point.probability is not None:
             name += f" ({point.probability:.0%})"
         text = axes.text(0, 0, name, fontsize=8, color=INK, zorder=4, va="bottom", ha="left")

@@ -95,10 +95,11 @@ def _terminal_column(grid: Grid, index: int, *, own_coverage: bool) -> list[str]
     """Header lines, then one line per row, all of one width."""
     header = grid.headers[index]
     agreed = grid.column_coverage(index) if own_coverage else None
-    cells = [
-        _terminal_cell(header, row.cells[index], with_coverage=own_coverage and agreed is None)
-        for row in grid.rows
-    ]
+    cells = _terminal_cells(
+        header,
+        [row.cells[index] for row in grid.rows],
+        with_coverage=own_coverage and agreed is None,
+    )
     name = ColumnName.parse(header.column.name)
     body = max(map(len, cells))
     heads = [
@@ -113,16 +114,36 @@ def _terminal_column(grid: Grid, index: int, *, own_coverage: bool) -> list[str]
     return [escape.pad(line, width, right=True) for line in (*heads, *cells)]
 
 
-def _terminal_cell(header: Header, cell: Cell | None, *, with_coverage: bool) -> str:
+def _terminal_cells(
+    header: Header, cells: Sequence[Cell | None], *, with_coverage: bool
+) -> list[str]:
+    """Cells of one width in which means, margins and coverage each stand below one another."""
+    parts = [_terminal_parts(header, cell, with_coverage) for cell in cells]
+    widths = [max(len(part[place]) for part in parts) for place in range(4)]
+    return [
+        mean.rjust(widths[0])
+        + margin.ljust(widths[1])
+        + mark.ljust(widths[2])
+        + coverage.rjust(widths[3])
+        for mean, margin, mark, coverage in parts
+    ]
+
+
+def _terminal_parts(
+    header: Header, cell: Cell | None, with_coverage: bool
+) -> tuple[str, str, str, str]:
     if cell is None:
-        return " "
+        return "", "", " ", ""
+    coverage = f" {cell.coverage}" if with_coverage else ""
     if cell.mean is None:
-        text = f"{MISSING} "
-    else:
-        mark = {"": " ", "best": "*", "second": "+"}[cell.mark]
-        margin = "" if cell.margin is None else f" ±{header.number(cell.margin)}"
-        text = f"{header.number(cell.mean)}{margin}{mark}"
-    return f"{text} {cell.coverage}" if with_coverage else text
+        return MISSING, "", " ", coverage
+    margin = "" if cell.margin is None else f" ±{header.number(cell.margin)}"
+    return (
+        header.number(cell.mean),
+        margin,
+        {"": " ", "best": "*", "second": "+"}[cell.mark],
+        coverage,
+    )
 
 
 def _wrap(text: str, width: int) -> list[str]:
@@ -242,10 +263,7 @@ def json(grids: Sequence[Grid]) -> str:
         "rows": _records(grids),
         "notes": {grid.suite: list(grid.notes) for grid in grids},
     }
-    return (
-        json_format.dumps(document, sort_keys=True, indent=1, ensure_ascii=False, allow_nan=False)
-        + "\n"
-    )
+    return json_format.dumps(document, sort_keys=True, indent=1, allow_nan=False) + "\n"
 
 
 def _column_record(column: Column) -> dict[str, object]:

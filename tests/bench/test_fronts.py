@@ -1,0 +1,139 @@
+import csv
+import io
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from idbench import plots
+from idbench.commands.pareto import write_front
+from idbench.fronts import choose_axis, find_fronts, points_csv
+from idbench.records import SCORE_FRAME, Column
+
+
+def column(name, higher=True, axis="preservation", fingerprint="f", details="{}"):
+    return Column(
+        name=name,
+        fingerprint=fingerprint,
+        unit="",
+        higher_is_better=higher,
+        low=0.0,
+        high=1.0,
+        axis=axis,
+        comparable_to_published=False,
+        details=details,
+    )
+
+
+KEEP = column("facesim@strict[dlib]")
+EDIT = column("landmarkdiff@strict[mtcnn]", axis="editability")
+EDIT_IBENCH = column("landmarkdiff@ibench[mtcnn]", axis="editability")
+OPEN = column("posediv@strict[x]", higher=None, axis="editability")
+COLUMNS = [KEEP, EDIT_IBENCH, EDIT, OPEN]
+MEANS = {"copy": (0.95, 0.05), "swap": (0.3, 0.6), "blur": (0.5, 0.04), "void": (None, 0.5)}
+
+
+def frame():
+    rng = np.random.default_rng(0)
+    rows = []
+    for label, means in MEANS.items():
+        for person in range(6):
+            for of, mean in zip((KEEP, EDIT), means, strict=True):
+                value = float("nan") if mean is None else mean + rng.normal(0, 0.003)
+                rows.append(
+                    {
+                        "label": label,
+                        "run": f"{label}-1",
+                        "method": label,
+                        "suite": "demo",
+                        "case_id": f"c{person}",
+                        "sample": 0,
+                        "identity": f"p{person}",
+                        "multiplicity": 1,
+                        "column": of.name,
+                        "fingerprint": of.fingerprint,
+                        "value": value,
+                        "reason": "" if mean is not None else "no_face",
+                    }
+                )
+    return pd.DataFrame(rows).astype(SCORE_FRAME)
+
+
+def the_front():
+    (found,) = find_fronts(
+        frame(), [choose_axis("facesim", COLUMNS), choose_axis("landmarkdiff", COLUMNS)]
+    )
+    return found
+
+
+def test_front_of_a_suite():
+    found = the_front()
+    assert {run.label: run.on_front for run in found.runs} == {
+        "blur": False,
+        "copy": True,
+        "swap": True,
+    }
+    assert {run.label: run.probability for run in found.runs}["copy"] == 1.0
+    assert found.missing == ("void",)
+    assert "Embedded backend: not comparable with published numbers." in found.notes
+
+
+def test_points_as_csv():
+    rows = {row["label"]: row for row in csv.DictReader(io.StringIO(points_csv(the_front())))}
+    assert float(rows["copy"]["facesim@strict[dlib] mean"]) == pytest.approx(0.95, abs=0.01)
+    assert rows["copy"]["facesim@strict[dlib] n"] == "6"
+    assert (rows["copy"]["on_front"], rows["blur"]["on_front"]) == ("true", "false")
+
+
+def test_axis_without_protocol_is_strict_and_says_so():
+    assert choose_axis("landmarkdiff", COLUMNS).column == EDIT
+    assert "landmarkdiff@strict[mtcnn]" in choose_axis("landmarkdiff", COLUMNS).title
+    assert choose_axis("landmarkdiff@ibench", COLUMNS).column == EDIT_IBENCH
+
+
+def test_direction_of_an_axis_can_be_said():
+    assert choose_axis("posediv", COLUMNS).higher_is_better
+    assert choose_axis("posediv", COLUMNS).assumed
+    assert not choose_axis("posediv:down", COLUMNS).higher_is_better
+    assert not choose_axis("posediv:down", COLUMNS).assumed
+    with pytest.raises(LookupError, match="must be up or down, got 'left'"):
+        choose_axis("posediv:left", COLUMNS)
+
+
+def test_axis_of_two_fingerprints_is_refused_with_the_difference():
+    twice = [
+        column("a@strict[b]", fingerprint="f", details='{"version": 1}'),
+        column("a@strict[b]", fingerprint="g", details='{"version": 2}'),
+    ]
+    with pytest.raises(LookupError, match="2 fingerprints in these runs, which differ in version"):
+        choose_axis("a", twice)
+
+
+def test_plots_are_written_byte_for_byte_the_same(tmp_path):
+    first = write_front(the_front(), tmp_path / "one")
+    second = write_front(the_front(), tmp_path / "two")
+    assert [path.suffix for path in first] == [".png", ".svg", ".csv"]
+    for one, two in zip(first, second, strict=True):
+        assert one.read_bytes() == two.read_bytes()
+    assert first[0].read_bytes().startswith(b"\x89PNG")
+    assert b"<dc:date>" not in first[1].read_bytes()
+
+
+def test_hostile_names_are_drawn_as_text(tmp_path):
+    points = [
+        plots.Point(label="$\\frac{1}{$ <script> & \x07 李", x=0.5, y=0.5),
+        plots.Point(label="b", x=0.6, y=0.4),
+    ]
+    axis = plots.Axis(title="x_1 $y$", higher_is_better=True, low=0, high=1)
+    figure = plots.draw_front(points, axis, axis, title="<b>&")
+    plots.save(figure, tmp_path / "plot.svg")
+    assert b"<script" not in (tmp_path / "plot.svg").read_bytes()
+
+
+def test_plot_without_points_and_with_one(tmp_path):
+    axis = plots.Axis(title="x", higher_is_better=True, low=0, high=1)
+    plots.save(plots.draw_front([], axis, axis), tmp_path / "none.png")
+    one = [plots.Point(label="one", x=0.5, y=0.5, on_front=True)]
+    plots.save(plots.draw_front(one, axis, axis), tmp_path / "one.png")
+    with pytest.raises(ValueError, match=r"as .png or .svg, not one.pdf"):
+        plots.save(plots.draw_front(one, axis, axis), tmp_path / "one.pdf")
