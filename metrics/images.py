@@ -19,11 +19,15 @@ from PIL import (
     ImageFile,
     JpegImagePlugin,
     PngImagePlugin,
+    PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
 )
 
-ALLOWED = "JPEG, PNG, WebP, TIFF, BMP or GIF with one picture of 1, 8 or 16 bits per channel"
+ALLOWED = (
+    "JPEG, PNG, WebP, TIFF, BMP, GIF or binary PPM or PGM with one picture of 1, 8 or 16 bits per "
+    "channel"
+)
 MAX_PIXELS = 64_000_000
 
 # What Pillow's parsers and decoders raise on damaged files.
@@ -126,6 +130,8 @@ def _plugin(head: bytes, path: Path) -> type[ImageFile.ImageFile]:
         return TiffImagePlugin.TiffImageFile
     if head.startswith(b"BM"):
         return BmpImagePlugin.BmpImageFile
+    if head.startswith((b"P5", b"P6")) and head[2:3].isspace():
+        return PpmImagePlugin.PpmImageFile
     if head.startswith((b"GIF87a", b"GIF89a")):
         return GifImagePlugin.GifImageFile
     raise _error(path, f"the format is unknown (it begins with {head[:8]!r})", "convert it to PNG")

@@ -14,7 +14,7 @@ from idbench.metrics.extractors import mtcnn_boxes as box
 from idbench.metrics.extractors.mtcnn_networks import ONet, PNet, RNet, load_weights
 from idbench.metrics.extractors.packaged import MTCNN_ONET, MTCNN_PNET, MTCNN_RNET
 from idbench.metrics.extractors.precision import exact_inference, torch_dtype
-from idbench.metrics.extractors.resample import area_average, bilinear_crops, integral_image
+from idbench.metrics.extractors.resample import area_average, bilinear_crops
 from idbench.metrics.protocol import Features, Item, Missing
 
 PNET_THRESHOLD, RNET_THRESHOLD, ONET_THRESHOLD = 0.6, 0.7, 0.8
@@ -90,16 +90,15 @@ class MTCNN:
     def _faces(self, image: NDArray[np.uint8]) -> Features:
         height, width = image.shape[:2]
         pixels = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
-        integral = integral_image(pixels)
+        normalised = _normalised(pixels)
         if self._max_side is not None and max(height, width) > self._max_side:
             scale = self._max_side / max(height, width)
             smaller = max(round(height * scale), 1), max(round(width * scale), 1)
-            pixels = area_average(integral, *smaller).round().to(torch.uint8)
-            integral = integral_image(pixels)
-        searched = pixels.shape[0], pixels.shape[1]
+            columns = pixels.transpose(0, 1).float().contiguous()
+            normalised = _normalised(area_average(columns, *smaller).round())
+        searched = normalised.shape[0], normalised.shape[1]
 
-        normalised = _normalised(pixels)
-        proposals = self._propose(integral)
+        proposals = self._propose(normalised)
         proposals, proposal_scores = self._refine(normalised, proposals)
         boxes, scores, points = self._output(normalised, proposals)
 
@@ -132,18 +131,19 @@ class MTCNN:
             self._networks = networks
         return self._networks
 
-    def _propose(self, integral: Tensor) -> box.Boxes:
+    def _propose(self, image: Tensor) -> box.Boxes:
         """P-Net over the pyramid: squares that may hold a face, by falling score."""
         pnet = self._loaded()[0]
-        height, width = integral.shape[0] - 1, integral.shape[1] - 1
+        height, width = image.shape[:2]
+        columns = image.transpose(0, 1).contiguous()
         scales = box.pyramid_scales(height, width)
         if not scales:
             return np.empty((0, 4))
         probabilities, offsets = [], []
         shapes: list[tuple[int, int]] = []
         for scale in scales:
-            level = area_average(integral, int(height * scale), int(width * scale))
-            face, offset = pnet(_normalised(level).to(self._dtype).permute(2, 0, 1)[None])
+            level = area_average(columns, int(height * scale), int(width * scale))
+            face, offset = pnet(level.to(self._dtype).permute(2, 0, 1)[None])
             shapes.append((face.shape[1], face.shape[2]))
             probabilities.append(face[0].flatten())
             offsets.append(offset[0].permute(1, 2, 0).reshape(-1, 4))
@@ -238,8 +238,8 @@ class MTCNNNative:
 
 
 def _normalised(pixels: Tensor) -> Tensor:
-    """Values in [0, 255] as float32 network input, about [-1, 1]."""
-    return ((pixels.to(torch.float64) - 127.5) / 128).float()
+    """Values 0 to 255 as network input, float32 in [-1, 1]; exact."""
+    return (pixels.float() - 127.5) / 128
 
 
 def _suppressed(

@@ -48,15 +48,16 @@ def unsuppressed(boxes: Boxes, threshold: float, *, relative_to_smaller: bool) -
     A box that is itself suppressed still suppresses others: unlike usual non-maximum suppression
     this one is not greedy. Overlap is intersection over union, or over the smaller area.
     """
-    area = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    left, top, right, bottom = np.ascontiguousarray(boxes.T)
+    area = (right - left) * (bottom - top)
     keep = np.ones(len(boxes), bool)
     for start in range(0, len(boxes), _BLOCK):  # blocks bound the memory of the pair matrix
         stop = min(start + _BLOCK, len(boxes))
-        later, earlier = boxes[start:stop, None], boxes[None, :stop]
-        sides = np.minimum(later[..., 2:], earlier[..., 2:]) - np.maximum(
-            later[..., :2], earlier[..., :2]
-        )
-        intersection = np.maximum(sides, 0).prod(axis=-1)
+        low = np.maximum(left[start:stop, None], left[:stop])
+        width = np.maximum(np.minimum(right[start:stop, None], right[:stop]) - low, 0)
+        low = np.maximum(top[start:stop, None], top[:stop])
+        height = np.maximum(np.minimum(bottom[start:stop, None], bottom[:stop]) - low, 0)
+        intersection = width * height
         if relative_to_smaller:
             denominator = np.minimum(area[start:stop, None], area[None, :stop])
         else:
