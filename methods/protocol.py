@@ -73,8 +73,8 @@ class Request:
     The same request gives the same image whatever ran before it or beside it in a batch: all
     randomness comes from `seed`. `references` are in person order. `distractor` is a reference of
     another identity of the suite, given only to methods whose capabilities ask for it. `width` and
-    `height` in pixels; None leaves the size to the method. `alias` is the readable name of the case,
-    empty where it is not unique in the suite.
+    `height` in pixels; None leaves the size to the method. `alias` is the readable name of the
+    case, empty where it is not unique in the suite.
     """
 
     case_id: str
@@ -101,13 +101,19 @@ class Failure:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Capabilities:
-    """What a method can be asked for; the harness refuses or skips the rest, and says so."""
+    """What a method can be asked for; the harness refuses or skips the rest, and says so.
+
+    `distractor` asks for another identity with every request. `uses_seed` and `uses_references`
+    are false where the seed or the references move no pixel, as for a copy or a base model.
+    """
 
     kinds: frozenset[Kind] = frozenset({"single_id"})
     max_people: int = 1
     max_batch_size: int | None = None
     distractor: bool = False
     deterministic: bool = True
+    uses_seed: bool = True
+    uses_references: bool = True
 
 
 @runtime_checkable

@@ -14,7 +14,7 @@ from idbench.methods.protocol import Capabilities, Failure, Kind, Request
 
 LAYOUT_VERSION = 1  # of photos.py and layout.py; raised when they move a pixel
 
-ANY_KIND = Capabilities(kinds=frozenset(get_args(Kind)), max_people=64)
+UNSEEDED = Capabilities(kinds=frozenset(get_args(Kind)), max_people=64, uses_seed=False)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,8 +27,12 @@ class Baseline(ABC):
     """
 
     name: ClassVar[str]
-    capabilities: ClassVar[Capabilities] = ANY_KIND
     version: ClassVar[int] = 1  # raised with every change of a class that moves a pixel
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Any kind, any number of people; the seed moves nothing."""
+        return UNSEEDED
 
     @abstractmethod
     def change(self, photo: Photo, generator: np.random.Generator) -> Image.Image:

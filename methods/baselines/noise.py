@@ -1,15 +1,15 @@
 """`noise`: nothing at all, or a reference under noise."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 from PIL import Image
 
-from idbench.methods.baselines.baseline import Baseline, check_range, generator_of
+from idbench.methods.baselines.baseline import UNSEEDED, Baseline, check_range, generator_of
 from idbench.methods.baselines.layout import canvas_size, check_size
 from idbench.methods.baselines.photos import NoImageError, Photo
-from idbench.methods.protocol import Request
+from idbench.methods.protocol import Capabilities, Request
 
 DEFAULT_SIDE = 512  # of an image of noise for which neither request nor reference states a size
 
@@ -35,6 +35,11 @@ class Noise(Baseline):
         """Checks the parameters."""
         if self.sigma is not None:
             check_range("sigma", self.sigma, 0.0, 255.0)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Every seed is other noise; pure noise looks at no reference."""
+        return replace(UNSEEDED, uses_seed=True, uses_references=self.sigma is not None)
 
     def picture(self, request: Request) -> Image.Image:
         """Pure noise at the size of the answer, or the noisy photographs."""

@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 from PIL import Image
 
-from idbench.methods.baselines.baseline import ANY_KIND, Baseline
+from idbench.methods.baselines.baseline import UNSEEDED, Baseline
 from idbench.methods.baselines.photos import (
     SIDE_BY_SIDE,
     NoImageError,
@@ -29,7 +29,11 @@ class Swap(Baseline):
     """
 
     name: ClassVar[str] = "swap"
-    capabilities: ClassVar[Capabilities] = replace(ANY_KIND, distractor=True)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Asks for another identity and shows that one only."""
+        return replace(UNSEEDED, distractor=True, uses_references=False)
 
     def photos(self, request: Request) -> list[Photo]:
         """The distractor, once per person."""

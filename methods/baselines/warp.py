@@ -1,6 +1,6 @@
 """`warp`: the same person with a slightly different face, another one for every seed."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import map_coordinates
 
-from idbench.methods.baselines.baseline import Baseline, check_range
+from idbench.methods.baselines.baseline import UNSEEDED, Baseline, check_range
 from idbench.methods.baselines.photos import Photo
 from idbench.methods.baselines.sampling import resample
+from idbench.methods.protocol import Capabilities
 
 # Knots lie half a face apart, so eyes, mouth and jaw move apart from one another. Folds cannot
 # occur below a quarter of that distance: the derivative of a cubic B-spline is at most twice the
@@ -38,6 +39,11 @@ class Warp(Baseline):
     def __post_init__(self) -> None:
         """Checks the parameters."""
         check_range("strength", self.strength, 0.0, MAX_STRENGTH)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """Every seed is another warp."""
+        return replace(UNSEEDED, uses_seed=self.strength > 0)
 
     def change(self, photo: Photo, generator: np.random.Generator) -> Image.Image:
         """The photograph warped (bilinear)."""

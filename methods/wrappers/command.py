@@ -9,7 +9,8 @@ standard error, to explain failures. IDBENCH_DEVICE and IDBENCH_DTYPE are set in
 
     {"idbench": 1, "name": "mine", "version": "2.1",
      "capabilities": {"kinds": ["single_id"], "max_people": 1, "max_batch_size": 4,
-                      "distractor": false, "deterministic": true},
+                      "distractor": false, "deterministic": true, "uses_seed": true,
+                      "uses_references": true},
      "fingerprint": {"weights": "<sha256>", "steps": 20}}
 
    Only "idbench", the version of this protocol, is required. Without capabilities the program is
@@ -45,7 +46,7 @@ standard error, to explain failures. IDBENCH_DEVICE and IDBENCH_DTYPE are set in
 A program that dies, that does not answer within `timeout` seconds per request, or that answers to
 an id which nobody asked for is ended, and the next request starts a new one. What it left
 unanswered of a batch is asked again, one by one, so that one request cannot cost the others their
-images; the request that fails alone is the failure. The shortest program, in any language, is a loop:
+images; the request that fails alone is the failure. The shortest program is a loop:
 
     import json, sys
     print(json.dumps({"idbench": 1}), flush=True)
@@ -87,6 +88,8 @@ class _Abilities:
     max_batch_size: int = 1
     distractor: bool = False
     deterministic: bool = True
+    uses_seed: bool = True
+    uses_references: bool = True
 
 
 @with_config(ConfigDict(extra="forbid"))
@@ -170,6 +173,8 @@ class Command:
             max_batch_size=can.max_batch_size,
             distractor=can.distractor,
             deterministic=can.deterministic,
+            uses_seed=can.uses_seed,
+            uses_references=can.uses_references,
         )
 
     def fingerprint(self) -> Mapping[str, object]:

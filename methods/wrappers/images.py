@@ -40,7 +40,10 @@ class Images:
     label: str = ""
 
     capabilities: Capabilities = field(
-        default=Capabilities(kinds=frozenset(get_args(Kind)), max_people=64), init=False
+        default=Capabilities(
+            kinds=frozenset(get_args(Kind)), max_people=64, uses_seed=False, uses_references=False
+        ),
+        init=False,
     )
 
     def __post_init__(self) -> None:

@@ -1,0 +1,1 @@
+"""The conformance kit: whether a method keeps the contract of `idbench.methods.protocol`."""
