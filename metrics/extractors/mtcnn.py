@@ -146,7 +146,7 @@ class MTCNN:
             face, offset = pnet(level.to(self._dtype).permute(2, 0, 1)[None])
             shapes.append((face.shape[1], face.shape[2]))
             probabilities.append(face[0].flatten())
-            offsets.append(offset[0].permute(1, 2, 0).reshape(-1, 4))
+            offsets.append(offset[0].flatten(0, 1))
         probability = torch.cat(probabilities)
         # All levels cross to the host together: one wait instead of one per level.
         cells = torch.nonzero(probability > PNET_THRESHOLD)[:, 0]

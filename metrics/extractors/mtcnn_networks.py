@@ -26,13 +26,14 @@ class PNet(nn.Module):
             nn.Conv2d(16, 32, 3),
             nn.PReLU(32),
         )
-        self.offsets = nn.Conv2d(32, 4, 1)
-        self.classes = nn.Conv2d(32, 2, 1)
+        # The 1 x 1 convolutions as matrix products: oneDNN's depend on the number of threads.
+        self.offsets = nn.Linear(32, 4)
+        self.classes = nn.Linear(32, 2)
 
     def forward(self, image: Tensor) -> tuple[Tensor, Tensor]:
-        """Face probability `batch rows columns` and box offsets `batch 4 rows columns`."""
-        features = self.features(image)
-        return self.classes(features).softmax(dim=1)[:, 1], self.offsets(features)
+        """Face probability `batch rows columns` and box offsets `batch rows columns 4`."""
+        features = self.features(image).permute(0, 2, 3, 1)
+        return self.classes(features).softmax(dim=-1)[..., 1], self.offsets(features)
 
 
 class RNet(nn.Module):
@@ -118,6 +119,8 @@ def load_weights(network: nn.Module, file: PackagedFile) -> None:
 
 
 def _from_keras(array: NDArray[np.float32]) -> NDArray[np.float32]:
+    if array.shape[:-2] == (1, 1):  # a 1 x 1 convolution, here a matrix product
+        return array[0, 0].T
     if array.ndim == 4:  # height width in out
         return array.transpose(3, 2, 0, 1)
     if array.ndim == 2:  # in out
