@@ -3,7 +3,7 @@
 import math
 import re
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
@@ -16,6 +16,9 @@ from idbench.records import Column
 
 Style = Literal["terminal", "markdown", "csv", "latex", "json"]
 Mark = Literal["", "best", "second"]
+
+MISSING = "–"  # noqa: RUF001 (an en dash is what a table prints for no value)
+COVERAGE_LEGEND = "n/N: samples with a value / samples planned, for the numbers to the right of it."
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -83,17 +86,43 @@ class Grid:
     @property
     def coverage(self) -> str | None:
         """The coverage of every number, where all agree."""
-        return _agreed(cell for row in self.rows for cell in row.cells)
+        found = {cell.coverage for row in self.rows for cell in row.cells if cell is not None}
+        return found.pop() if len(found) == 1 else None
 
-    @property
-    def row_coverage(self) -> tuple[str, ...] | None:
-        """The coverage of each row, where all numbers of a row agree in every row."""
-        found = [_agreed(row.cells) for row in self.rows]
-        return None if None in found else tuple(each for each in found if each is not None)
+    def spans(self) -> list["Span"]:
+        """Neighbouring columns between which no row changes its coverage, from left to right."""
+        spans: list[Span] = []
+        for index in range(len(self.headers)):
+            column = [row.cells[index] for row in self.rows]
+            if spans and spans[-1].fits(column):
+                spans[-1].add(index, column)
+            else:
+                shared = [None if cell is None else cell.coverage for cell in column]
+                spans.append(Span([index], shared))
+        return spans
 
-    def column_coverage(self, index: int) -> str | None:
-        """The coverage of one column, where all its numbers agree."""
-        return _agreed(row.cells[index] for row in self.rows)
+
+@dataclass(slots=True)
+class Span:
+    """Columns that share the coverage of each row, None where a row has no number in them."""
+
+    columns: list[int]
+    coverage: list[str | None]
+
+    def fits(self, column: Sequence[Cell | None]) -> bool:
+        """Whether a column has the coverage of the span in every row."""
+        return all(
+            cell is None or shared is None or cell.coverage == shared
+            for cell, shared in zip(column, self.coverage, strict=True)
+        )
+
+    def add(self, index: int, column: Sequence[Cell | None]) -> None:
+        """Takes in a column that fits."""
+        self.columns.append(index)
+        self.coverage = [
+            shared if cell is None else cell.coverage
+            for cell, shared in zip(column, self.coverage, strict=True)
+        ]
 
 
 def render(
@@ -121,10 +150,10 @@ def render(
     Raises:
         LookupError: If `style` is unknown or `sort` is no printed column.
     """
-    from idbench import table_styles
+    from idbench import table_styles, table_terminal
 
     styles = {
-        "terminal": lambda grids: table_styles.terminal(grids, width),
+        "terminal": lambda grids: table_terminal.terminal(grids, width),
         "markdown": table_styles.markdown,
         "csv": table_styles.csv,
         "latex": table_styles.latex,
@@ -269,11 +298,6 @@ def _marked(rows: Sequence[Row], headers: Sequence[Header]) -> list[Row]:
             if cell is not None and value in marks and len(ranked) > 1:
                 marked[place][index] = replace(cell, mark=marks[value])
     return [replace(row, cells=tuple(marked[place])) for place, row in enumerate(rows)]
-
-
-def _agreed(cells: Iterable[Cell | None]) -> str | None:
-    found = {cell.coverage for cell in cells if cell is not None}
-    return found.pop() if len(found) == 1 else None
 
 
 def _notes(headers: Sequence[Header], rows: Sequence[Row]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import get_args
 import pandas as pd
 
 from idbench.aggregate import aggregate
-from idbench.columns import match_columns
+from idbench.columns import ColumnName, match_columns
 from idbench.files import write_whole
 from idbench.records import Column
 from idbench.store import load_frame
@@ -72,7 +72,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_scores(runs: Sequence[Path]) -> tuple[pd.DataFrame, list[Column]]:
-    """The score frame of runs and its columns, in the order of tables: by axis, then as stored.
+    """The score frame of runs and its columns, in the order of tables: by axis and name.
 
     Raises:
         LookupError: If the runs have no scores.
@@ -81,7 +81,9 @@ def load_scores(runs: Sequence[Path]) -> tuple[pd.DataFrame, list[Column]]:
     if not columns:
         raise LookupError("these runs have no scores yet; run `idbench score` on them first")
     axes = ("preservation", "editability", "text", "quality")
-    return frame, sorted(columns, key=lambda column: axes.index(column.axis))
+    return frame, sorted(
+        columns, key=lambda c: (axes.index(c.axis), ColumnName.parse(c.name).metric, c.name)
+    )
 
 
 def choose_suite(frame: pd.DataFrame, suite: str | None) -> pd.DataFrame:
@@ -109,21 +111,24 @@ def choose_columns(columns: Sequence[Column], requested: Sequence[str]) -> list[
     return sorted(chosen, key=lambda column: order.index(column.name))
 
 
-def print_table(runs: Sequence[Path]) -> None:
-    """Prints the table of runs with all their columns."""
-    frame, columns = load_scores(runs)
-    sys.stdout.write(render(aggregate(frame), columns, style="terminal", width=_width()))
+def print_table(runs: Sequence[Path], columns: Sequence[str] | None = None) -> None:
+    """Prints the table of runs; `columns` are full or short names, None means all."""
+    frame, known = load_scores(runs)
+    chosen = known if columns is None else choose_columns(known, columns)
+    sys.stdout.write(render(aggregate(frame), chosen, style="terminal", width=_width()))
 
 
-def write_tables(runs: Sequence[Path], stem: Path) -> list[Path]:
+def write_tables(
+    runs: Sequence[Path], stem: Path, columns: Sequence[str] | None = None
+) -> list[Path]:
     """Writes the table of runs as `stem`.txt, .md, .csv, .tex and .json; returns the paths."""
-    frame, columns = load_scores(runs)
+    frame, known = load_scores(runs)
+    chosen = known if columns is None else choose_columns(known, columns)
     aggregates = aggregate(frame)
     paths = []
     for suffix in (".txt", ".md", ".csv", ".tex", ".json"):
         path = stem.with_name(stem.name + suffix)
-        text = render(aggregates, columns, style=SUFFIXES[suffix])
-        write_whole(path, text.encode())
+        write_whole(path, render(aggregates, chosen, style=SUFFIXES[suffix]).encode())
         paths.append(path)
     return paths
 

@@ -158,23 +158,38 @@ CELL_WISE = [
 
 def test_coverage_once_per_row():
     text = render(aggregates(ROW_WISE), [FACESIM, FID], style="terminal")
-    assert re.search(r"^a +4/4 ", text, re.MULTILINE)
-    assert re.search(r"^b +3/4 ", text, re.MULTILINE)
+    assert re.search(r"^a +4/4 +0\.500", text, re.MULTILINE)
+    assert re.search(r"^b +3/4 +0\.400", text, re.MULTILINE)
     assert text.count("3/4") == 1
     assert "Missing, b: no_face 1 of 4." in text
 
 
-def test_coverage_once_per_column():
+@pytest.mark.parametrize("rows", [COLUMN_WISE, CELL_WISE])
+def test_coverage_again_where_it_changes_from_column_to_column(rows):
+    text = render(aggregates(rows), [FACESIM, FID], style="terminal")
+    n = {(label, of): f"{count}/{total}" for label, of, _, _, count, total, _ in rows}
+    for label in "ab":
+        line = next(line for line in text.splitlines() if line.startswith(f"{label} "))
+        assert re.findall(r"\d/\d", line) == [n[label, FACESIM], n[label, FID]]
+
+
+def test_reasons_stand_below_with_their_columns():
     text = render(aggregates(COLUMN_WISE), [FACESIM, FID], style="terminal")
-    assert re.search(r"^ +3/4 +4/4$", text, re.MULTILINE)
     assert "Missing, a in facesim@strict[dlib]: no_face 1 of 4." in text
     assert "Missing, b in facesim@strict[dlib]: error 1 of 4." in text
 
 
-def test_coverage_per_number_where_it_varies():
+def test_missing_mean_is_a_dash_with_its_coverage():
     text = render(aggregates(CELL_WISE), [FACESIM, FID], style="terminal")
-    assert re.search(r"0\.500 ±0\.100  4/4", text)
-    assert re.search(r"–  +0/4", text)  # noqa: RUF001
+    assert re.search(r"^b +0/4 +– ", text, re.MULTILINE)  # noqa: RUF001
+
+
+def test_coverage_is_repeated_in_every_block():
+    table, columns = wide_table()
+    text = render(table, columns, style="terminal", width=60)
+    blocks = text.split("\n\n")[1:-1]
+    assert len(blocks) > 2
+    assert all(block.count("n/N") == 1 and block.count("/42") == 12 for block in blocks)
 
 
 @pytest.mark.parametrize("rows", [ROW_WISE, COLUMN_WISE, CELL_WISE])
