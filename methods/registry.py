@@ -101,6 +101,15 @@ TABLE: tuple[MethodInfo, ...] = (
         summary="command:PROGRAM, a program that speaks JSON lines",
         kinds=ALL_KINDS,
     ),
+    MethodInfo(
+        name="dynamicid",
+        target="idbench.methods.dynamicid.method:DynamicID",
+        summary="gated attention to identity tokens with editable faces, one or more people",
+        kinds=("single_id", "multi_id"),
+        base="sd15",
+        licence="not stated; buffalo_l: non-commercial research only",
+        extras=("methods",),
+    ),
 )
 
 _log = logging.getLogger(__name__)
