@@ -75,12 +75,9 @@ def ratio_se(sums: Floats, weights: Floats) -> float:
     return math.sqrt(math.fsum(residuals**2) * units / (units - 1)) / total
 
 
-def critical_value(sums: Floats, weights: Floats, level: float = LEVEL) -> float:
-    """Q of mean +- q * standard error, at the two-sided `level`."""
+def studentised(sums: Floats, weights: Floats) -> Floats:
+    """|mean of a draw - mean| / standard error of the draw, for every draw, in rising order."""
     units = len(sums)
-    student = float(stats.t.ppf((1 + level) / 2, units - 1))
-    if units < FEWEST_FOR_BOOTSTRAP:
-        return student
     counts = draw_counts(units)
     drawn_weight = weighted_sum(counts, weights)
     means = weighted_sum(counts, sums) / drawn_weight
@@ -94,10 +91,40 @@ def critical_value(sums: Floats, weights: Floats, level: float = LEVEL) -> float
     scale = ratio_se(sums, weights)
     # Cancellation leaves a residue where the spread is nil; it is no standard error.
     flat = spreads <= 1e-7 * scale
-    studentised = np.divide(distances, spreads, out=np.full(len(means), np.inf), where=~flat)
-    studentised[distances <= 1e-9 * scale] = 0.0
-    quantile = float(np.quantile(studentised, level, method="inverted_cdf"))
+    ratios = np.divide(distances, spreads, out=np.full(len(means), np.inf), where=~flat)
+    ratios[distances <= 1e-9 * scale] = 0.0
+    return np.sort(ratios)
+
+
+def critical_value(sums: Floats, weights: Floats, level: float = LEVEL) -> float:
+    """The q of mean +- q * standard error, at the two-sided `level`."""
+    units = len(sums)
+    student = float(stats.t.ppf((1 + level) / 2, units - 1))
+    if units < FEWEST_FOR_BOOTSTRAP:
+        return student
+    quantile = float(np.quantile(studentised(sums, weights), level, method="inverted_cdf"))
     return min(quantile, LARGEST_Q_IN_T * student)
+
+
+def p_value(sums: Sequence[float] | Floats, weights: Sequence[float] | Floats) -> float:
+    """Two-sided p that the mean is zero: one minus the level at which its interval reaches zero.
+
+    At least 1 / (`DRAWS` + 1) where the interval is a bootstrap, 1 for one unit or none.
+    """
+    found = mean_interval(sums, weights)
+    if found.units < 2:
+        return 1.0
+    if found.se == 0.0:
+        return 1.0 if found.mean == 0.0 else 1 / (DRAWS + 1)
+    ratio = abs(found.mean) / found.se
+    student = stats.t(found.units - 1)
+    if found.units < FEWEST_FOR_BOOTSTRAP:
+        return float(2 * student.sf(ratio))
+    weight = np.asarray(weights, dtype=np.float64)
+    kept = weight > 0
+    ratios = studentised(np.asarray(sums, dtype=np.float64)[kept], weight[kept])
+    beyond = len(ratios) - int(np.searchsorted(ratios, ratio, side="left"))
+    return min((beyond + 1) / (len(ratios) + 1), float(2 * student.sf(ratio / LARGEST_Q_IN_T)))
 
 
 def mean_interval(sums: Sequence[float] | Floats, weights: Sequence[float] | Floats) -> Interval:
