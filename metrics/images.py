@@ -82,6 +82,9 @@ def read_rgb(path: str | Path, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.ui
         raise _error(path, "it is a folder", "name a file in it") from None
     except PermissionError:
         raise _error(path, "the file may not be read", "check its permissions") from None
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as fault:
+        # Only a GIF comes here, whose frames may be larger than its header says.
+        raise _error(path, f"a frame is too large ({fault})", "make it smaller") from fault
     except _DAMAGED as fault:
         raise _error(
             path,
