@@ -4,6 +4,7 @@ import hashlib
 import io
 import logging
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -93,14 +94,19 @@ class Generated:
     """What a call did for one run.
 
     `made` and `failed` count samples of this call, `kept` the images that were there before, and
-    `all_failed` the samples that have no image now.
+    `reasons` all samples that have no image now, by reason and detail.
     """
 
     directory: Path
     made: int
     failed: int
     kept: int
-    all_failed: int
+    reasons: Counter[tuple[str, str]]
+
+    @property
+    def all_failed(self) -> int:
+        """The samples that have no image now."""
+        return self.reasons.total()
 
 
 def seed_policy(seed: int | None) -> str:
@@ -155,11 +161,13 @@ def generate(
                 failed[run] += sum(sample.status == "failed" for sample in samples)
                 progress.advance(len(samples))
         return [
-            Generated(
-                store.directory, made[run], failed[run], kept[run], len(store.samples("failed"))
-            )
+            Generated(store.directory, made[run], failed[run], kept[run], _reasons(store))
             for run, store in enumerate(stores)
         ]
+
+
+def _reasons(store: RunStore) -> Counter[tuple[str, str]]:
+    return Counter((s.reason or "error", s.detail or "") for s in store.samples("failed"))
 
 
 def _identity(

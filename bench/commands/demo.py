@@ -24,12 +24,23 @@ METHODS = (
     MethodSpec(name="blur", args={"sigma": 2.0}, label="blur 2 px"),
     MethodSpec(name="blur", args={"sigma": 4.0}, label="blur 4 px"),
     MethodSpec(name="jpeg", args={"quality": 20}, label="jpeg q20"),
-    MethodSpec(name="warp", args={"strength": 0.5}, label="warp 0.5"),
-    MethodSpec(name="warp", args={"strength": 1.0}, label="warp 1.0"),
+    MethodSpec(name="warp", args={"strength": 0.03}, label="warp 0.03"),
+    MethodSpec(name="warp", args={"strength": 0.08}, label="warp 0.08"),
     MethodSpec(name="swap"),
     MethodSpec(name="noise"),
 )
 METRICS = ("embedded",)
+COLUMNS = (
+    "facesim@strict",
+    "landmarkdiff@ibench",
+    "landmarkdiff@strict",
+    "posediv.yaw",
+    "posediv.pitch",
+    "posediv.roll",
+    "headpose.yaw",
+    "headpose.roll_change",
+    "expr_change",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -57,10 +68,10 @@ def run(args: argparse.Namespace) -> int:
     )
     report_scored(score(runs, METRICS, scoring))
     directories = [entry.directory for entry in done]
-    print_table(directories)
+    print_table(directories, COLUMNS)
     for path in [
-        *write_tables(directories, args.output / "table"),
-        *draw(directories, x="facesim", y="landmarkdiff", output=args.output / "pareto"),
+        *write_tables(directories, args.output / "table", COLUMNS),
+        *draw(directories, x="facesim@strict", y="landmarkdiff@strict", output=args.output / "pareto"),
     ]:
         print(path, file=sys.stderr)
     return 0

@@ -4,11 +4,15 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from idbench import escape
 from idbench.commands import options
 from idbench.config import read_config
 from idbench.generate import Generated, generate
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import load_suite
+
+REASONS_SHOWN = 3
+DETAIL_SHOWN = 300
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -35,6 +39,9 @@ def report(done: Sequence[Generated]) -> None:
         if entry.all_failed:
             text += f", {entry.all_failed} failed (--retry-failed tries them again)"
         print(f"{entry.directory}: {text}", file=sys.stderr)
+        for (reason, detail), count in entry.reasons.most_common(REASONS_SHOWN):
+            line = escape.plain(detail or "")
+            print(f"  {count} x {escape.plain(reason)}: {line[:DETAIL_SHOWN]}", file=sys.stderr)
 
 
 def exit_code(done: Sequence[Generated], max_failures: float) -> int:
