@@ -8,7 +8,7 @@ import functools
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, get_args
+from typing import get_args
 
 from idbench.methods.conformance.fresh_process import same_elsewhere
 from idbench.methods.conformance.images import ImageChecks
@@ -180,15 +180,25 @@ def _other_values(parameter: Parameter, given: object) -> list[object]:
     choices = get_args(parameter.annotation)
     if choices and all(isinstance(choice, str) for choice in choices):
         return [choice for choice in choices if choice != (given or parameter.default)]
-    value: Any = parameter.default
-    if isinstance(given, bool | int | float):
-        value = given
-    elif isinstance(given, str) or parameter.required:
-        return []
+    value = _number(given, parameter.default)
     if isinstance(value, bool):
         return [not value]
     if isinstance(value, int):
         return [value + 1, value - 1]
     if isinstance(value, float):
         return [value * 0.5 + 0.01, value + 0.01, value - 0.01]
-    return [1.0] if float in choices else []
+    return [1.0] if float in choices and given is None else []
+
+
+def _number(given: object, default: object) -> bool | int | float | None:
+    """The present value of a parameter if it is a switch or a number."""
+    if isinstance(given, bool | int | float):
+        return given
+    if not isinstance(default, bool | int | float):
+        return None
+    if given is None:
+        return default
+    try:  # text from a command line
+        return type(default)(str(given)) if not isinstance(default, bool) else None
+    except ValueError:
+        return None
