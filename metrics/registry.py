@@ -92,13 +92,7 @@ def list_metrics() -> list[MetricInfo]:
 
     A plug-in that cannot be loaded is left out with a warning in the log.
     """
-    infos = [_metric(name).info for name in METRICS]
-    for name, entry in _plugins(METRIC_PLUGINS).items():
-        try:
-            infos.append(_metric(name).info)
-        except Exception:  # one broken plug-in must not hide the others
-            log.warning("cannot load the metric plug-in %s (%s)", name, entry.value, exc_info=True)
-    return infos
+    return list(_infos().values())
 
 
 def resolve(names: Sequence[str]) -> list[Metric]:
@@ -178,22 +172,32 @@ def missing_requirements(extractor_name: str) -> list[str]:
 def _full_names(name: str) -> Sequence[str]:
     if name in GROUPS:
         return GROUPS[name]
-    known = [*METRICS, *_plugins(METRIC_PLUGINS)]
-    if name in known:
+    if name in METRICS or name in _plugins(METRIC_PLUGINS):
         return [name]
-    found = [full for full in known if name in _spellings(full)]
+    found = [full for full, info in _infos().items() if name in _spellings(info)]
     if len(found) == 1:
         return found
     if found:
         raise LookupError(f"metric {name!r} is ambiguous; say one of: {', '.join(found)}")
-    listed = ", ".join([*known, *GROUPS])
+    listed = ", ".join([*METRICS, *_plugins(METRIC_PLUGINS), *GROUPS])
     raise LookupError(f"unknown metric {name!r}; known: {listed}")
 
 
 @cache
-def _spellings(full_name: str) -> frozenset[str]:
-    """Every short or variant form of a full name."""
-    info = _metric(full_name).info
+def _infos() -> Mapping[str, MetricInfo]:
+    """Full names and what they measure, without plug-ins that cannot be loaded."""
+    infos = {name: _metric(name).info for name in METRICS}
+    for name, entry in _plugins(METRIC_PLUGINS).items():
+        try:
+            infos[name] = _metric(name).info
+        except Exception:  # one broken plug-in must not hide the others
+            log.warning("cannot load the metric plug-in %s (%s)", name, entry.value, exc_info=True)
+    return infos
+
+
+@cache
+def _spellings(info: MetricInfo) -> frozenset[str]:
+    """Every full, short or variant form of a metric's name."""
     return frozenset(
         f"{info.name}{variant}{protocol}{backend}"
         for variant in ("", *(f".{variant}" for variant in info.variants if variant))
