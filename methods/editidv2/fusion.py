@@ -56,9 +56,9 @@ def fuse_officially(
 ) -> dict[str, Tensor]:
     """What the authors' merge script makes of two state dicts.
 
-    It works on all keys, the ID encoder's and the norms' included: with equal encoders "add" returns
-    (1 + alpha) times the encoder, which breaks the model. Use `fuse` to make models; this is here to
-    reproduce files that were made with the script.
+    It works on all keys, the ID encoder's and the norms' included: with equal encoders "add"
+    returns (1 + alpha) times the encoder, which breaks the model. Use `fuse` to make models; this
+    is here to reproduce files that were made with the script.
 
     Args:
         a: The first file; its tensor is kept where shapes differ.

@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-import torch
 from torch import Tensor
 from torch.nn import functional
 

@@ -105,6 +105,7 @@ class IDFormer(nn.Module):
         self.num_queries = num_queries
         self.num_id_token = num_id_token
         self.dim = dim
+        self.id_dim = id_dim
         self.latents = nn.Parameter(torch.randn(1, num_queries, dim) * dim**-0.5)
         self.proj_out = nn.Parameter(torch.randn(dim, output_dim) * dim**-0.5)
         self.layers = nn.ModuleList(

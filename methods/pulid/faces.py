@@ -87,22 +87,16 @@ class AntelopeV2:
     """SCRFD detector and glintr100 recogniser of insightface's antelopev2, on onnxruntime.
 
     Args:
-        folder: Holds `scrfd_10g_bnkps.onnx` and `glintr100.onnx`.
+        detector: `scrfd_10g_bnkps.onnx`.
+        recogniser: `glintr100.onnx`.
         device: "cpu" or a CUDA device, which needs onnxruntime-gpu.
     """
 
-    def __init__(self, folder: Path, device: str = "cpu") -> None:
-        """Opens both sessions.
-
-        Raises:
-            FileNotFoundError: If one of the files is absent.
-        """
+    def __init__(self, detector: Path, recogniser: Path, device: str = "cpu") -> None:
+        """Opens both sessions."""
         from insightface.model_zoo import get_model
 
-        files = [folder / name for name in ("scrfd_10g_bnkps.onnx", "glintr100.onnx")]
-        for file in files:
-            if not file.is_file():
-                raise FileNotFoundError(f"antelopev2 is incomplete: there is no {file}")
+        files = (detector, recogniser)
         kind, _, number = device.partition(":")
         providers: list[object] = ["CPUExecutionProvider"]
         if kind == "cuda":
