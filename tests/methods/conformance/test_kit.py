@@ -18,7 +18,11 @@ from idbench.methods.protocol import Capabilities, Failure, Kind
 from idbench.methods.registry import TABLE
 
 PAIR = (drawn_portrait(0), drawn_portrait(1))
-BASELINES = [info.name for info in TABLE if info.target.startswith("idbench.methods.baselines.")]
+BASELINES = [
+    info.name
+    for info in TABLE
+    if info.target.startswith("idbench.methods.baselines.") and not (info.base or info.extras)
+]
 calls = itertools.count()
 
 

@@ -322,6 +322,22 @@ def test_leaving_the_interpreter_ends_the_program():
     assert eventually(lambda: is_gone(int(out.stdout)))
 
 
+def test_a_killed_run_takes_the_program_along():
+    code = f"""
+        import os, signal
+        from idbench.methods.wrappers.command import Command
+        method = Command(command={words("ok")!r})
+        assert method.name == "painter"
+        print(method._program._process.pid, flush=True)
+        os.kill(os.getpid(), signal.SIGKILL)
+    """
+    ended = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True
+    )
+    assert ended.returncode == -9
+    assert eventually(lambda: is_gone(int(ended.stdout)))
+
+
 def test_no_temporary_files_stay(start, tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     start("dies", 2).generate([request(1), request(BAD_SEED), request(2)])
