@@ -35,6 +35,9 @@ VERBS = {
     "score": ("idbench.commands.score", "score the images of runs"),
     "table": ("idbench.commands.table", "tabulate the scores of runs"),
     "pareto": ("idbench.commands.pareto", "plot preservation against editability"),
+    "compare": ("idbench.commands.compare", "paired differences of two runs on the same cases"),
+    "baseline": ("idbench.commands.baseline", "save a run as a small file that a gate reads"),
+    "gate": ("idbench.commands.gate", "pass or fail a run against a baseline; for CI"),
     "export": ("idbench.commands.export", "write the scores of runs as CSV, JSON or Parquet"),
     "list": ("idbench.commands.list", "list methods, suites or metrics"),
     "method": ("idbench.commands.method", "check a method against the contract"),
@@ -77,6 +80,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return verb.run(args)
     except (KeyError, IndexError):
         raise  # faults of ours; the LookupErrors that are meant for people are neither
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        sys.stdout = None
+        return 0
     except (LookupError, ValueError, OSError, RuntimeError, ImportError) as error:
         if chosen.debug:
             traceback.print_exc()

@@ -13,7 +13,6 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from idbench.environment import environment
@@ -21,6 +20,7 @@ from idbench.executors import run_batches
 from idbench.files import StorageError, write_whole
 from idbench.methods.protocol import Failure, Method, Request
 from idbench.methods.registry import build
+from idbench.methods.wrappers.answers import as_image, sized
 from idbench.progress import Progress
 from idbench.prompts.cases import Case, hashed_seed
 from idbench.prompts.cases import Reference as CaseReference
@@ -314,34 +314,19 @@ def _generate(
             return [_generate(method, [request])[0] for request in requests]
         log.warning("%s failed on %s: %s", method.name, requests[0].case_id, error, exc_info=True)
         return [Failure("error", f"{type(error).__name__}: {error}"[:2000])]
-    return [_validated(request, answer) for request, answer in zip(requests, answers, strict=True)]
+    return [_encoded(request, answer) for request, answer in zip(requests, answers, strict=True)]
 
 
-def _validated(request: Request, answer: object) -> tuple[Image.Image, bytes] | Failure:
-    """The answer as a PNG, or why it is none."""
-    if isinstance(answer, Failure):
-        return answer
-    if isinstance(answer, np.ndarray):
-        if answer.dtype != np.uint8 or answer.ndim != 3 or answer.shape[2] != 3:
-            return Failure(
-                "invalid_image",
-                f"an array must be uint8 height x width x 3, got {answer.dtype} {answer.shape}"
-                + (" with NaN" if answer.dtype.kind == "f" and np.isnan(answer).any() else ""),
-            )
-        answer = Image.fromarray(answer)
-    if not isinstance(answer, Image.Image):
-        return Failure("invalid_image", f"got {type(answer).__name__} instead of an image")
-    if request.width and request.height and answer.size != (request.width, request.height):
-        asked = f"{request.width}x{request.height}"
-        return Failure("wrong_size", f"asked for {asked}, got {answer.width}x{answer.height}")
-    if not answer.width or not answer.height:
-        return Failure("invalid_image", "the image has no pixels")
+def _encoded(request: Request, answer: object) -> tuple[Image.Image, bytes] | Failure:
+    """The answer as a lossless PNG, or why it is none."""
     try:
-        image = answer if answer.mode == "RGB" else answer.convert("RGB")
+        image = sized(as_image(answer), request.width, request.height)
+        if isinstance(image, Failure):
+            return image
         buffer = io.BytesIO()
         image.save(buffer, "PNG", compress_level=1)
     except (OSError, ValueError) as error:
-        return Failure("invalid_image", str(error))
+        return Failure("not_an_image", str(error))
     return image, buffer.getvalue()
 
 

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints the list."""
-    entries = {"methods": _methods, "suites": _suites, "metrics": _metrics}[args.what]()
+    entries = list({"methods": _methods, "suites": _suites, "metrics": _metrics}[args.what]())
     chosen = [entry for entry in entries if fnmatch.fnmatch(entry["name"], args.pattern)]
     if not chosen:
         names = ", ".join(entry["name"] for entry in entries)

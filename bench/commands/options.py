@@ -46,7 +46,7 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
         "--method-args",
         nargs="+",
         metavar="KEY=VALUE",
-        type=_key_value,
+        type=key_value,
         help="arguments of the method; needs exactly one --method",
     )
     parser.add_argument("--output", metavar="DIR", help="workspace of the runs (default runs)")
@@ -117,7 +117,8 @@ def _count_or_auto(text: str) -> int | str:
     return int(text)
 
 
-def _key_value(text: str) -> tuple[str, str]:
+def key_value(text: str) -> tuple[str, str]:
+    """The two sides of KEY=VALUE, as a type of argparse."""
     key, sign, value = text.partition("=")
     if not sign or not key:
         raise argparse.ArgumentTypeError(f"must be KEY=VALUE, got {text!r}")

@@ -10,6 +10,7 @@ from idbench.commands.table import print_table
 from idbench.config import read_config
 from idbench.evaluate import score
 from idbench.generate import generate
+from idbench.metrics.registry import resolve
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import load_suite
 
@@ -29,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Does what is missing and prints the table; 1 if more samples failed than allowed."""
     config = read_config(args.config, options.flags(args))
+    resolve(config.metrics)  # a wrong name is said before anything is made
     suite = load_suite(config.suite, data_root=data_root())
     done = generate(suite, config.method_specs(), options.generate_options(config))
     report_generated(done)
