@@ -7,11 +7,14 @@ from pathlib import Path
 
 import platformdirs
 
+from idbench.prompts.acquisition.catalogue import SOURCES, source_info
+from idbench.prompts.acquisition.locks import find_file
+from idbench.prompts.acquisition.state import state_root
 from idbench.prompts.cases import File, Reference
 from idbench.prompts.files import sha256_of
 from idbench.prompts.strict import path_problem
 
-EMBEDDED_VERSION = "1"
+EMBEDDED_VERSION = SOURCES["embedded"].revision
 _PACKAGE_FOLDERS = {
     "scikit-image": ("skimage", "data", "scikit-image"),
     "insightface": ("insightface", "data/images", "insightface"),
@@ -52,12 +55,14 @@ def source_root(source: str, data_root: Path) -> Path:
         return data_root / "sources" / "embedded" / EMBEDDED_VERSION
     if source.startswith(_FOLDER_PREFIX):
         return Path(source.removeprefix(_FOLDER_PREFIX))
-    raise LookupError(f"unknown source {source!r}; known: {', '.join(known_sources())}")
-
-
-def known_sources() -> list[str]:
-    """Names that `source_root` answers to."""
-    return ["embedded", *_PACKAGE_FOLDERS]
+    info = source_info(source)
+    root = state_root(source, data_root)
+    if root is None:
+        how = f"idbench data fetch {source}; or {info.manual}"
+        raise FileNotFoundError(
+            f"source {source} is not here; {info.manual if info.method == 'import' else how}"
+        )
+    return root
 
 
 def folder_source(folder: Path) -> str:
@@ -91,9 +96,9 @@ def resolve(file: Reference | File, source: str, data_root: Path) -> Path:
     if problem:
         raise ValueError(f"{problem}: {file.path!r} of source {source}")
     root = source_root(source, data_root)
-    path = root / file.path
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is absent; {_advice(source)}")
+    path = find_file(root, file.path)
+    if path is None:
+        raise FileNotFoundError(f"{root / file.path} is absent; {_advice(source)}")
     if not path.resolve().is_relative_to(root.resolve()):
         raise ValueError(f"{path} is a link that leads out of its source {source}")
     actual = sha256_of(path)
