@@ -6,11 +6,12 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from idbench.baseline import load_run
 from idbench.columns import match_columns
 from idbench.compare import compare
 from idbench.comparison_text import Style, render_comparison
 from idbench.files import write_whole
-from idbench.store import RunStore, find_runs, load_frame
+from idbench.store import RunStore, find_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -32,32 +33,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints or writes the comparison."""
-    directories = [_one_run(path) for path in (args.first, args.second)]
-    suites, paths = [], []
-    for directory in directories:
-        with RunStore.open(directory) as store:
-            suites.append(store.identity.suite)
-            paths.append({(s.case_id, s.sample): s.path for s in store.samples()})
+    first, second = load_run(args.first), load_run(args.second)
+    suites = [side.facts.suite for side in (first, second)]
     if suites[0]["sha256"] != suites[1]["sha256"]:
         raise ValueError(
             f"the runs are of different suites: {suites[0]['name']} ({suites[0]['sha256'][:12]}) "
             f"and {suites[1]['name']} ({suites[1]['sha256'][:12]})"
         )
-    (first, columns), (second, more) = (load_frame([directory]) for directory in directories)
-    known = {(column.name, column.fingerprint): column for column in (*columns, *more)}
+    images = [_images(path) for path in (args.first, args.second)]
+    known = {(c.name, c.fingerprint): c for c in (*first.columns, *second.columns)}
     chosen = list(known.values())
     if args.columns:
         names = match_columns(args.columns, [column.name for column in chosen])
         chosen = [column for name in names for column in chosen if column.name == name]
     tags = () if args.by is None else tuple(args.by) or None
-    found = compare(first, second, chosen, tags=tags, keep_changes=args.changed)
+    found = compare(first.frame, second.frame, chosen, tags=tags, keep_changes=args.changed)
 
     def locate(case_id: str, sample: int) -> list[str]:
-        images = [found_paths.get((case_id, sample)) for found_paths in paths]
-        return [
-            str(directory / image) if image else "no image"
-            for directory, image in zip(directories, images, strict=True)
-        ]
+        return [str(paths.get((case_id, sample), "no image")) for paths in images]
 
     width = shutil.get_terminal_size((80, 24)).columns if sys.stdout.isatty() else 80
     style: Style = args.style or "terminal"
@@ -70,8 +63,11 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _one_run(path: Path) -> Path:
-    found = find_runs([path])
-    if len(found) != 1:
-        raise ValueError(f"{path} holds {len(found)} runs; name one: {', '.join(map(str, found))}")
-    return found[0]
+def _images(path: Path) -> dict[tuple[str, int], Path]:
+    (directory,) = find_runs([path])
+    with RunStore.open(directory) as store:
+        return {
+            (sample.case_id, sample.sample): directory / sample.path
+            for sample in store.samples()
+            if sample.path is not None
+        }
