@@ -20,6 +20,10 @@ def write_whole(path: Path, data: bytes) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(prefix=".partial-", dir=path.parent)
+        # mkstemp makes files that only the owner reads; results are as readable as any new file.
+        umask = os.umask(0)
+        os.umask(umask)
+        os.fchmod(descriptor, 0o666 & ~umask)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
             file.flush()

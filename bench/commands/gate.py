@@ -182,6 +182,11 @@ def _print_simulation(found: Sequence[Simulated]) -> None:
         ):
             cells = [share(outcomes[name]) for name in ("pass", "regression", "inconclusive")]
             print(f"  {label:<18}  {cells[0]}      {cells[1]}        {cells[2]}")
+        if max(each.noise.person, each.noise.sample) < 1e-9:
+            print(
+                "  the baseline shows no noise (a deterministic method, or one sample per identity);"
+                " give two runs with --noise"
+            )
         verdict = "reached" if each.good else "NOT reached: more identities, or a larger effect"
         print(
             f"  at most {MOST_FALSE_ALARMS:.0%} false alarms and at least {LEAST_POWER:.0%} power: "
