@@ -96,7 +96,7 @@ def _detector() -> onnx.ModelProto:
     ]
     # A black picture has the mean -127.5 / 128.
     constants: dict[str, NDArray[np.floating]] = {
-        "above_black": np.array(1.5),
+        "above_black": np.array(1.3),
         "least": np.array(0.0),
         "most": np.array(0.95),
     }
