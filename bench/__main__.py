@@ -2,4 +2,5 @@
 
 from idbench.cli import main
 
-raise SystemExit(main())
+if __name__ == "__main__":  # a worker process imports this module again
+    raise SystemExit(main())

@@ -18,7 +18,7 @@ from PIL import Image
 from idbench.environment import environment
 from idbench.executors import run_batches
 from idbench.files import StorageError, write_whole
-from idbench.methods.protocol import Failure, Method, Request
+from idbench.methods.protocol import Capabilities, Failure, Method, Request
 from idbench.methods.registry import build
 from idbench.methods.wrappers.answers import as_image, sized
 from idbench.progress import Progress
@@ -78,6 +78,7 @@ class _Unit:
     case: Case
     sample: int
     seed: int
+    alias: str
     distractor: CaseReference | None
 
 
@@ -149,7 +150,8 @@ def generate(
             todo = _todo(store, cases, options.retry_failed)
             kept.append(len(store.samples("ok")))
             stores.append(store)
-            jobs.append(_batches(number, spec, method, store, suite, todo, options))
+            jobs.append(_batches(number, spec, method.capabilities, store, suite, todo, options))
+            _close(method)
             total += len(todo)
         made, failed = [0] * len(stores), [0] * len(stores)
         batches = chain.from_iterable(jobs)
@@ -238,26 +240,36 @@ def _todo(store: RunStore, cases: Sequence[Case], retry_failed: bool) -> list[Sa
 def _batches(
     run: int,
     spec: MethodSpec,
-    method: Method,
+    capabilities: Capabilities,
     store: RunStore,
     suite: Suite,
     todo: Sequence[Sample],
     options: GenerateOptions,
 ) -> Iterator[_Batch]:
-    others = distractors(suite.cases) if method.capabilities.distractor else {}
+    aliases = Counter(case.alias for case in suite.cases)
+    others = distractors(suite.cases) if capabilities.distractor else {}
     size = options.batch_size or AUTO_BATCH_SIZE
-    size = max(1, min(size, method.capabilities.max_batch_size or size))
+    size = max(1, min(size, capabilities.max_batch_size or size))
     for start in range(0, len(todo), size):
         units = tuple(
             _Unit(
-                case=suite.case(sample.case_id),
+                case=case,
                 sample=sample.sample,
                 seed=sample.seed,
+                alias=case.alias if aliases[case.alias] == 1 else "",
                 distractor=others.get(sample.case_id),
             )
             for sample in todo[start : start + size]
+            for case in [suite.case(sample.case_id)]
         )
         yield _Batch(run=run, spec=spec, directory=store.directory, units=units)
+
+
+def _close(method: Method) -> None:
+    """Ends what a method holds, such as a program, where it can be told to."""
+    close = getattr(method, "close", None)
+    if callable(close):
+        close()
 
 
 class _Generator:
@@ -270,10 +282,13 @@ class _Generator:
 
     def __call__(self, batch: _Batch) -> tuple[int, list[Sample]]:
         if self._method is None or self._run != batch.run:
+            if self._method is not None:
+                _close(self._method)
             self._method = None  # frees the old pipeline before the new one is loaded
             self._method = batch.spec.build(self._options.device, self._options.dtype)
             self._run = batch.run
-        requests: list[Request | Failure] = [self._request(unit) for unit in batch.units]
+        most = self._method.capabilities.max_people
+        requests: list[Request | Failure] = [self._request(unit, most) for unit in batch.units]
         start = time.perf_counter()
         made = iter(_generate(self._method, [r for r in requests if isinstance(r, Request)]))
         results = [next(made) if isinstance(r, Request) else r for r in requests]
@@ -283,13 +298,17 @@ class _Generator:
             for unit, result in zip(batch.units, results, strict=True)
         ]
 
-    def _request(self, unit: _Unit) -> Request | Failure:
+    def _request(self, unit: _Unit, most_people: int) -> Request | Failure:
+        people = len({reference.person for reference in unit.case.references})
+        if people > most_people:
+            return Failure("too_many_people", f"{people} people, the method does {most_people}")
         try:
             return build_request(
                 unit.case,
                 unit.sample,
                 unit.seed,
                 data_root=self._options.data_root,
+                alias=unit.alias,
                 distractor=unit.distractor,
                 size=self._options.size,
             )

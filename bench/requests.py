@@ -43,13 +43,15 @@ def build_request(
     seed: int,
     *,
     data_root: Path,
+    alias: str = "",
     distractor: CaseReference | None = None,
     size: tuple[int, int] | None = None,
 ) -> Request:
-    """The request for sample `sample` of `case`."""
+    """The request for sample `sample` of `case`; `alias` only where it is unique in the suite."""
     width, height = size or (None, None)
     return Request(
         case_id=case.case_id,
+        alias=alias,
         sample=sample,
         seed=seed,
         prompt=case.prompt,

@@ -4,12 +4,12 @@ from PIL import Image
 
 
 class Mosaic:
-    def __init__(self, tile: int = 8):
+    def __init__(self, tile: int = 2):
         self.tile = tile
 
     def __call__(self, request):
         image = request.references[0].image
         width, height = request.width or image.width, request.height or image.height
-        tile = self.tile + request.seed % 8
+        tile = self.tile + request.seed % 3
         small = image.resize((width // tile + 1, height // tile + 1))
         return small.resize((width, height), Image.Resampling.NEAREST)
