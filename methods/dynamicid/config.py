@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from typing import Literal
 
+from idbench.methods.common.sd15 import check_size
+
 FaceCrop = Literal["square", "none"]
 FaceChoice = Literal["largest", "first"]
 MultiReference = Literal["token_mean", "embed_mean"]
@@ -90,14 +92,3 @@ class DynamicIDConfig:
             if not low <= value <= high:
                 raise ValueError(f"{name} must be in [{low:g}, {high:g}], got {value:g}")
         check_size(self.height, self.width)
-
-
-def check_size(height: int, width: int) -> None:
-    """Refuses image sizes that the latent space does not have.
-
-    Raises:
-        ValueError: If a side is not a positive multiple of 8.
-    """
-    for name, side in (("height", height), ("width", width)):
-        if side < 64 or side % 8:
-            raise ValueError(f"{name} must be a multiple of 8 and at least 64 pixels, got {side}")

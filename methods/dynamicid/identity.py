@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from idbench.methods.common.prompt_encoder import PromptEncoder
 from idbench.methods.dynamicid.config import DynamicIDConfig
 from idbench.methods.dynamicid.encoder import FaceEncoder, FaceFeatures
 from idbench.methods.dynamicid.expression import ExpressionClassifier
@@ -16,7 +17,6 @@ from idbench.methods.dynamicid.keypoints import KeypointEncoder, draw_landmarks,
 from idbench.methods.dynamicid.motion import source_face_prompt
 from idbench.methods.dynamicid.person import Person
 from idbench.methods.dynamicid.reconfigurator import IdentityMotionReconfigurator
-from idbench.methods.dynamicid.text import PromptEncoder
 
 REMEMBERED_REFERENCES = 128
 

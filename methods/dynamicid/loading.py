@@ -1,17 +1,17 @@
 """Files to networks: the pipeline of DynamicID from a folder of official checkpoints."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import torch
-from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer, CLIPVisionModel
-from transformers.utils import logging
+from transformers import CLIPVisionModel
 
-from idbench.methods.common.state_dicts import describe_keys
+from idbench.methods.common.pretrained import (
+    NOT_VISION,
+    from_transformers,
+    load_stable_diffusion,
+)
+from idbench.methods.common.prompt_encoder import PromptEncoder
 from idbench.methods.dynamicid.checkpoints import (
     build_expression_network,
     build_keypoint_encoder,
@@ -29,7 +29,6 @@ from idbench.methods.dynamicid.identity import Editing, IdentityEncoder
 from idbench.methods.dynamicid.injection import merge_lora
 from idbench.methods.dynamicid.pipeline import DynamicIDPipeline
 from idbench.methods.dynamicid.projection import FaceProjectionConfig
-from idbench.methods.dynamicid.text import PromptEncoder
 from idbench.methods.dynamicid.weights import DynamicIDFiles
 
 
@@ -43,28 +42,6 @@ def needed_files(config: DynamicIDConfig) -> tuple[str, ...]:
     return tuple(keys)
 
 
-def load_base(
-    folder: Path, device: torch.device | str, dtype: torch.dtype
-) -> tuple[CLIPTokenizer, CLIPTextModel, AutoencoderKL, UNet2DConditionModel]:
-    """Tokenizer, text encoder, VAE and UNet of Stable Diffusion 1.5 in the layout of diffusers.
-
-    Raises:
-        OSError: If the folder lacks a file.
-        ValueError: If the text encoder's file has other keys than it must have.
-    """
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    text_encoder = _from_transformers(CLIPTextModel, folder / "text_encoder")
-    vae = AutoencoderKL.from_pretrained(
-        folder / "vae", local_files_only=True, use_safetensors=True, torch_dtype=dtype
-    )
-    unet = UNet2DConditionModel.from_pretrained(
-        folder / "unet", local_files_only=True, use_safetensors=True, torch_dtype=dtype
-    )
-    for module in (text_encoder, vae, unet):
-        module.requires_grad_(False).train(False).to(device)
-    return tokenizer, text_encoder.to(dtype), vae, unet
-
-
 def load_clip_vision(
     folder: Path, device: torch.device | str, dtype: torch.dtype
 ) -> CLIPVisionModel:
@@ -74,44 +51,8 @@ def load_clip_vision(
         OSError: If the folder lacks a file.
         ValueError: If the image half is incomplete.
     """
-    model = _from_transformers(CLIPVisionModel, folder, ignored=NOT_VISION)
+    model = from_transformers(CLIPVisionModel, folder, (*NOT_VISION, "visual_projection."))
     return model.requires_grad_(False).train(False).to(device=device, dtype=dtype)
-
-
-NOT_VISION = ("text_model.", "text_projection.", "visual_projection.", "logit_scale")
-"""First parts of the keys of a whole CLIP that its image half does not have."""
-
-
-def _from_transformers(model_class: type[Any], folder: Path, ignored: tuple[str, ...] = ()) -> Any:
-    """Strict `from_pretrained`: keys that are missing, left over or misshapen are an error."""
-    with _quiet_transformers():
-        model, info = model_class.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
-        )
-    left_over = [key for key in info["unexpected_keys"] if not key.startswith(ignored)]
-    # Old checkpoints store the position indices, which are no weights.
-    left_over = [key for key in left_over if not key.endswith("position_ids")]
-    if info["missing_keys"] or left_over:
-        raise ValueError(
-            f"{folder}: not a {model_class.__name__}; missing "
-            f"{describe_keys(info['missing_keys']) or 'nothing'}, unknown "
-            f"{describe_keys(left_over) or 'nothing'}"
-        )
-    return model
-
-
-@contextmanager
-def _quiet_transformers() -> Iterator[None]:
-    """Without the report of unused keys, which are checked here, and without progress bars."""
-    verbosity, bars = logging.get_verbosity(), logging.is_progress_bar_enabled()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logging.set_verbosity(verbosity)
-        if bars:
-            logging.enable_progress_bar()
 
 
 def load_pipeline(
@@ -138,7 +79,7 @@ def load_pipeline(
     """
     config = config or DynamicIDConfig()
     files.require(*needed_files(config))
-    tokenizer, text_encoder, vae, unet = load_base(files.base, device, dtype)
+    tokenizer, text_encoder, vae, unet = load_stable_diffusion(files.base, device, dtype)
     states = read_saa(files.saa)
     build_saa(unet, states.attention, files.saa)
     if merge:

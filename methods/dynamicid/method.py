@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from idbench.methods import protocol
-from idbench.methods.dynamicid.config import DynamicIDConfig, check_size
+from idbench.methods.common.sd15 import check_size
+from idbench.methods.dynamicid.config import DynamicIDConfig
 from idbench.methods.dynamicid.faces import NoFaceError
 from idbench.methods.dynamicid.layout import box_from_xyxy
 from idbench.methods.dynamicid.loading import load_pipeline, needed_files

@@ -8,38 +8,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
-from diffusers.image_processor import VaeImageProcessor
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
-from idbench.methods.dynamicid.config import DynamicIDConfig, check_size
+from idbench.methods.common.prompt_encoder import PromptEncoder
+from idbench.methods.common.sd15 import (
+    check_size,
+    ddim_scheduler,
+    decode_latents,
+    initial_latents,
+)
+from idbench.methods.dynamicid.config import DynamicIDConfig
 from idbench.methods.dynamicid.control import IdMix, SAAControl
 from idbench.methods.dynamicid.identity import IdentityEncoder
 from idbench.methods.dynamicid.injection import project_contexts
 from idbench.methods.dynamicid.layout import Box, Layout, layout_steps
 from idbench.methods.dynamicid.person import Person, boxes_of
 from idbench.methods.dynamicid.recorder import ActivationRecorder
-from idbench.methods.dynamicid.text import PromptEncoder
-
-VAE_FACTOR = 8
-
-
-def ddim_scheduler() -> DDIMScheduler:
-    """The sampler of section 4.1 with the noise schedule of Stable Diffusion 1.5."""
-    scheduler: DDIMScheduler = DDIMScheduler(
-        num_train_timesteps=1000,
-        beta_start=0.00085,
-        beta_end=0.012,
-        beta_schedule="scaled_linear",
-        clip_sample=False,
-        set_alpha_to_one=False,
-        steps_offset=1,
-        prediction_type="epsilon",
-    )
-    return scheduler
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -202,10 +189,13 @@ class DynamicIDPipeline:
         self, generators: Sequence[torch.Generator], height: int, width: int
     ) -> Tensor:
         """Noise (batch, 4, height / 8, width / 8), float32, each image from its own generator."""
-        channels = self.unet.config["in_channels"]
-        shape = (1, channels, height // VAE_FACTOR, width // VAE_FACTOR)
-        noise = [torch.randn(shape, generator=generator) for generator in generators]
-        return torch.cat(noise).to(self.unet.device)
+        return initial_latents(
+            generators,
+            channels=self.unet.config["in_channels"],
+            height=height,
+            width=width,
+            device=self.unet.device,
+        )
 
     @torch.no_grad()
     def denoise(self, latents: Tensor, context: Tensor, control: SAAControl) -> Tensor:
@@ -241,15 +231,4 @@ class DynamicIDPipeline:
         Raises:
             FloatingPointError: If latents are not finite.
         """
-        if not torch.isfinite(latents).all():
-            raise FloatingPointError(
-                "the latents are not finite; use float32 or bfloat16 if the dtype is float16"
-            )
-        processor = VaeImageProcessor()
-        images: list[Image.Image] = []
-        for one in latents:
-            scaled = one[None] / self.vae.config["scaling_factor"]
-            scaled = scaled.to(self.vae.device, self.vae.dtype)
-            picture = self.vae.decode(scaled, return_dict=False)[0].float()
-            images += processor.postprocess(picture.cpu(), output_type="pil")
-        return images
+        return decode_latents(self.vae, latents)

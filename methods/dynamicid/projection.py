@@ -9,7 +9,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from idbench.methods.dynamicid.perceiver import PerceiverAttention, feed_forward
+from idbench.methods.common.perceiver import PerceiverAttention, feed_forward
 
 HEAD_WIDTH = 64
 

@@ -10,11 +10,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from idbench.methods.dynamicid.perceiver import (
-    LatentSelfAttention,
-    PerceiverAttention,
-    feed_forward,
-)
+from idbench.methods.common.perceiver import PerceiverAttention, feed_forward
+from idbench.methods.dynamicid.perceiver import LatentSelfAttention
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,10 +12,10 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import nn
 from transformers import CLIPConfig, CLIPModel, CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from idbench.methods.common.sd15 import ddim_scheduler
 from idbench.methods.dynamicid.expression import ResEmoteNet, ResEmoteNetConfig
 from idbench.methods.dynamicid.injection import install_saa
 from idbench.methods.dynamicid.keypoints import KeypointEncoder
-from idbench.methods.dynamicid.pipeline import ddim_scheduler
 from idbench.methods.dynamicid.projection import FaceProjection, FaceProjectionConfig
 from idbench.methods.dynamicid.reconfigurator import (
     IdentityMotionReconfigurator,

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from idbench.methods.pulid.encoder import attend
+from idbench.methods.common.perceiver import attend
 
 
 class PerceiverAttentionCA(nn.Module):

@@ -5,7 +5,8 @@ from typing import cast
 import torch
 from einops import rearrange
 from torch import Tensor, nn
-from torch.nn import functional
+
+from idbench.methods.common.perceiver import PerceiverAttention, feed_forward
 
 NUM_SCALES = 5  # hidden states of the vision tower; one mapping MLP and depth / 5 layers each
 
@@ -20,59 +21,6 @@ def mapping(in_features: int, width: int, out_features: int) -> nn.Sequential:
         nn.LayerNorm(width),
         nn.LeakyReLU(),
         nn.Linear(width, out_features),
-    )
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
-    """Multi-head attention, scale 1/sqrt(dim_head).
-
-    The official code scales query and key by dim_head^(-1/4) each and takes the softmax in
-    float32; the fused kernels do the same up to rounding.
-
-    Args:
-        query: [batch, n, heads * dim_head].
-        key: [batch, m, heads * dim_head].
-        value: As `key`.
-        heads: Number of heads.
-
-    Returns:
-        [batch, n, heads * dim_head].
-    """
-    query, key, value = (rearrange(x, "b n (h d) -> b h n d", h=heads) for x in (query, key, value))
-    return rearrange(
-        functional.scaled_dot_product_attention(query, key, value), "b h n d -> b n (h d)"
-    )
-
-
-class PerceiverAttention(nn.Module):
-    """Attention of latents over context and latents, without biases and with input norms."""
-
-    def __init__(self, dim: int, dim_head: int, heads: int) -> None:
-        """Builds the layers; `dim` is the width of context and latents."""
-        super().__init__()
-        self.heads = heads
-        self.norm1 = nn.LayerNorm(dim)
-        self.norm2 = nn.LayerNorm(dim)
-        self.to_q = nn.Linear(dim, heads * dim_head, bias=False)
-        self.to_kv = nn.Linear(dim, 2 * heads * dim_head, bias=False)
-        self.to_out = nn.Linear(heads * dim_head, dim, bias=False)
-
-    def forward(self, context: Tensor, latents: Tensor) -> Tensor:
-        """Update of `latents` [batch, n, dim] from `context` [batch, m, dim]; no residual."""
-        context = self.norm1(context)
-        latents = self.norm2(latents)
-        key, value = self.to_kv(torch.cat((context, latents), dim=1)).chunk(2, dim=-1)
-        out: Tensor = self.to_out(attend(self.to_q(latents), key, value, self.heads))
-        return out
-
-
-def feed_forward(dim: int, mult: int) -> nn.Sequential:
-    """Pre-normed two-layer MLP with exact GELU and no biases in its linear layers."""
-    return nn.Sequential(
-        nn.LayerNorm(dim),
-        nn.Linear(dim, dim * mult, bias=False),
-        nn.GELU(),
-        nn.Linear(dim * mult, dim, bias=False),
     )
 
 
@@ -109,7 +57,12 @@ class IDFormer(nn.Module):
         self.latents = nn.Parameter(torch.randn(1, num_queries, dim) * dim**-0.5)
         self.proj_out = nn.Parameter(torch.randn(dim, output_dim) * dim**-0.5)
         self.layers = nn.ModuleList(
-            nn.ModuleList([PerceiverAttention(dim, dim_head, heads), feed_forward(dim, ff_mult)])
+            nn.ModuleList(
+                [
+                    PerceiverAttention(dim, heads=heads, head_width=dim_head),
+                    feed_forward(dim, ff_mult),
+                ]
+            )
             for _ in range(depth)
         )
         for scale in range(NUM_SCALES):
