@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from idbench.methods.protocol import Edit, Element, Person, Reference, Request
+from idbench.methods.protocol import Edit, EditFace, Element, Person, Reference, Request
 from idbench.metrics.images import read_rgb
 from idbench.prompts.cases import Case, File
 from idbench.prompts.cases import Reference as CaseReference
@@ -96,6 +96,15 @@ def _edit(case: Case, data_root: Path) -> Edit | None:
                 person=element.person,
             )
             for element in case.edit.elements
+        ),
+        faces=tuple(
+            EditFace(
+                person=face.person,
+                original_box=face.original_box,
+                edited_box=face.edited_box,
+                restore=face.restore,
+            )
+            for face in case.edit.faces
         ),
     )
 

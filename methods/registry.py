@@ -110,6 +110,15 @@ TABLE: tuple[MethodInfo, ...] = (
         licence="not stated; buffalo_l: non-commercial research only",
         extras=("methods",),
     ),
+    MethodInfo(
+        name="editedid",
+        target="idbench.methods.editedid.method:EditedID",
+        summary="gives the people of an edited image their own faces back, training-free",
+        kinds=("edit_restoration",),
+        base="sd14",
+        licence="CreativeML OpenRAIL-M",
+        extras=("methods",),
+    ),
 )
 
 _log = logging.getLogger(__name__)

@@ -23,6 +23,10 @@ MEASUREMENTS = {
         "idbench.perf_method",
         "seconds per step and peak memory of a method, beside its plain base model",
     ),
+    "solver": (
+        "idbench.perf_solver",
+        "how far EditedID's solver strays, beside DDIM, DPM-Solver++ and a broken schedule",
+    ),
 }
 
 

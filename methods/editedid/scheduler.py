@@ -1,7 +1,8 @@
 """The hybrid solver: DDIM in early reconstruction steps, DPM-Solver++ late (equations 5 and 6)."""
 
 import math
-from typing import Literal, cast
+from collections.abc import Mapping
+from typing import Any, Literal, cast
 
 import torch
 from diffusers.configuration_utils import ConfigMixin, register_to_config
@@ -88,6 +89,20 @@ class HybridDDIMDPMScheduler(SchedulerMixin, ConfigMixin):  # type: ignore[misc]
         self.alphas_cumprod = torch.cumprod(1.0 - betas, dim=0)
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1)
         self._levels: tuple[Level, ...] = ()
+
+    @classmethod
+    def like(cls, config: Mapping[str, Any]) -> "HybridDDIMDPMScheduler":
+        """A hybrid solver on the noise schedule of another scheduler's configuration.
+
+        Raises:
+            ValueError: If that schedule is given by a table of betas, or is not one of noise
+                prediction.
+        """
+        if config.get("trained_betas") is not None:
+            raise ValueError("a scheduler with trained_betas has no schedule that could be shared")
+        shared = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule")
+        wanted = {name: config[name] for name in (*shared, "prediction_type") if name in config}
+        return cast("HybridDDIMDPMScheduler", cls(**wanted))
 
     @property
     def dpm_range(self) -> tuple[int, int] | None:
