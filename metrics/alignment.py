@@ -23,13 +23,13 @@ def template(size: int) -> NDArray[np.float64]:
         ValueError: If `size` is a multiple of neither.
     """
     if size % 112 == 0:
-        points: NDArray[np.float64] = ARCFACE_TEMPLATE * (size / 112)
-        return points
-    if size % 128 == 0:
-        ratio = size / 128
-        points = ARCFACE_TEMPLATE * ratio + np.array([8 * ratio, 0.0])
-        return points
-    raise ValueError(f"size must be a multiple of 112 or of 128, got {size}")
+        scale, shift = size / 112, 0.0
+    elif size % 128 == 0:
+        scale, shift = size / 128, 8 * size / 128
+    else:
+        raise ValueError(f"size must be a multiple of 112 or of 128, got {size}")
+    points: NDArray[np.float64] = ARCFACE_TEMPLATE * scale + np.array([shift, 0.0])
+    return points
 
 
 def similarity_transform(

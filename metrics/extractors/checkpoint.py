@@ -1,6 +1,6 @@
 """Reads checkpoints of other projects without running code from them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,15 @@ def read_pickle(path: Path, allowed: Iterable[Any] = ()) -> Any:
         ) from error
 
 
+def unfilled(build: Callable[[], nn.Module]) -> nn.Module:
+    """A module without memory for its weights, which `load_strictly` then hands it.
+
+    Random weights of a large network take longer to draw than the real ones to read.
+    """
+    with torch.device("meta"):
+        return build()
+
+
 def load_strictly(
     module: nn.Module, state: Mapping[str, Tensor], path: Path, unused: Iterable[str] = ()
 ) -> nn.Module:
@@ -40,7 +49,7 @@ def load_strictly(
     `num_batches_tracked`, which old checkpoints lack and inference does not read, may be absent.
 
     Args:
-        module: The network, built in its official shape.
+        module: The network, built in its official shape, or `unfilled`.
         state: Official keys to tensors.
         path: Where it came from, for the message.
         unused: Prefixes of keys that the published file holds and inference does not need.
@@ -62,7 +71,9 @@ def load_strictly(
     if any(faults.values()):
         told = "; ".join(f"{len(v)} {k}: {', '.join(v[:3])}" for k, v in faults.items() if v)
         raise CheckpointError(f"{path} does not fit {type(module).__name__}: {told}")
-    module.load_state_dict({**{k: own[k] for k in own if k not in kept}, **kept})
+    counters = {key: torch.zeros((), dtype=torch.long) for key in own if key not in kept}
+    floats = {key: v.float() if v.is_floating_point() else v for key, v in kept.items()}
+    module.load_state_dict({**counters, **floats}, assign=True)
     return module
 
 

@@ -9,7 +9,12 @@ from pathlib import Path
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from idbench.metrics.extractors.checkpoint import CheckpointError, load_strictly, read_pickle
+from idbench.metrics.extractors.checkpoint import (
+    CheckpointError,
+    load_strictly,
+    read_pickle,
+    unfilled,
+)
 from idbench.metrics.extractors.image_network import ImageNetwork
 from idbench.metrics.extractors.network import Network
 from idbench.metrics.extractors.preprocess import imagenet_pil
@@ -31,14 +36,16 @@ def load_dino(path: Path) -> nn.Module:
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{path} is no state dict of a DINO vision transformer") from error
     depth = len({key.split(".")[1] for key in state if key.startswith("blocks.")})
-    module = VisionTransformer(
-        img_size=round(tokens**0.5) * patch,
-        patch_size=patch,
-        embed_dim=width,
-        depth=depth,
-        num_heads=width // HEAD_WIDTH,
-        num_classes=0,
-        global_pool="token",
+    module = unfilled(
+        lambda: VisionTransformer(
+            img_size=round(tokens**0.5) * patch,
+            patch_size=patch,
+            embed_dim=width,
+            depth=depth,
+            num_heads=width // HEAD_WIDTH,
+            num_classes=0,
+            global_pool="token",
+        )
     )
     return load_strictly(module, state, path)
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import Dinov2Config, Dinov2Model
 
-from idbench.metrics.extractors.checkpoint import load_strictly
+from idbench.metrics.extractors.checkpoint import load_strictly, unfilled
 from idbench.metrics.extractors.face_crop import CropRule
 from idbench.metrics.extractors.face_network import FaceNetwork
 from idbench.metrics.extractors.image_network import ImageNetwork
@@ -31,7 +31,7 @@ def load_dinov2(folder: Path) -> nn.Module:
         CheckpointError: If weights and configuration do not fit.
     """
     config = Dinov2Config.from_json_file(str(folder / "config.json"))
-    module: nn.Module = Dinov2Model(config)
+    module = unfilled(lambda: Dinov2Model(config))
     path = folder / "model.safetensors"
     return load_strictly(module, load_file(path), path)
 

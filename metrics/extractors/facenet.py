@@ -13,7 +13,7 @@ import torch.nn.functional as F  # noqa: N812 (the name everyone knows)
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from idbench.metrics.extractors.checkpoint import load_strictly, read_pickle
+from idbench.metrics.extractors.checkpoint import load_strictly, read_pickle, unfilled
 from idbench.metrics.extractors.face_crop import EveryFace
 from idbench.metrics.extractors.face_network import FaceNetwork
 from idbench.metrics.extractors.network import Network
@@ -152,7 +152,7 @@ def load_facenet(path: Path) -> nn.Module:
     Raises:
         CheckpointError: If the file is not that state dict.
     """
-    return load_strictly(InceptionResnetV1(), read_pickle(path), path, unused=("logits.",))
+    return load_strictly(unfilled(InceptionResnetV1), read_pickle(path), path, unused=("logits.",))
 
 
 def facenet_input(face: NDArray[np.uint8]) -> Tensor:

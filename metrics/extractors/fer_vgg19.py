@@ -13,7 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from idbench.metrics.extractors.checkpoint import CheckpointError, load_strictly, read_pickle
+from idbench.metrics.extractors.checkpoint import (
+    CheckpointError,
+    load_strictly,
+    read_pickle,
+    unfilled,
+)
 from idbench.metrics.extractors.face_crop import CropRule
 from idbench.metrics.extractors.face_network import FaceNetwork
 from idbench.metrics.extractors.network import Network
@@ -64,7 +69,7 @@ def load_fer_vgg19(path: Path) -> nn.Module:
         raise CheckpointError(f"{path} has no key 'net'; expected PrivateTest_model.t7")
     # Saved from a DataParallel model by some forks.
     state = {key.removeprefix("module."): value for key, value in saved["net"].items()}
-    return load_strictly(FerVGG19(), state, path)
+    return load_strictly(unfilled(FerVGG19), state, path)
 
 
 def grey_face(image: NDArray[np.uint8]) -> NDArray[np.uint8]:

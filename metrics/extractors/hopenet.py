@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import Bottleneck, ResNet
 
-from idbench.metrics.extractors.checkpoint import load_strictly, read_pickle
+from idbench.metrics.extractors.checkpoint import load_strictly, read_pickle, unfilled
 from idbench.metrics.extractors.face_crop import CropRule
 from idbench.metrics.extractors.face_network import FaceNetwork
 from idbench.metrics.extractors.network import Network
@@ -51,7 +51,7 @@ def load_hopenet(path: Path) -> nn.Module:
     Raises:
         CheckpointError: If the file is not that state dict.
     """
-    return load_strictly(HopenetModule(), read_pickle(path), path)
+    return load_strictly(unfilled(HopenetModule), read_pickle(path), path)
 
 
 def hopenet(

@@ -23,7 +23,12 @@ from timm.models import _efficientnet_blocks as blocks
 from timm.models import efficientnet
 from torch import Tensor, nn
 
-from idbench.metrics.extractors.checkpoint import CheckpointError, load_strictly, read_pickle
+from idbench.metrics.extractors.checkpoint import (
+    CheckpointError,
+    load_strictly,
+    read_pickle,
+    unfilled,
+)
 from idbench.metrics.extractors.face_crop import CropRule
 from idbench.metrics.extractors.face_network import FaceNetwork
 from idbench.metrics.extractors.network import Network
@@ -99,7 +104,7 @@ def load_hsemotion(path: Path) -> nn.Module:
         raise CheckpointError(f"{path} holds a {type(saved).__name__}, not an EfficientNet")
     # Upstream wraps its classifier in a Sequential of one layer.
     state = {key.replace("classifier.0.", "classifier."): value for key, value in state.items()}
-    module = timm.create_model(ARCHITECTURE, num_classes=len(CLASSES))
+    module = unfilled(lambda: timm.create_model(ARCHITECTURE, num_classes=len(CLASSES)))
     return load_strictly(module, state, path)
 
 

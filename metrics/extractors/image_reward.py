@@ -17,7 +17,12 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from idbench.metrics.extractors.blip import BlipTextEncoder
-from idbench.metrics.extractors.checkpoint import CheckpointError, load_strictly, read_pickle
+from idbench.metrics.extractors.checkpoint import (
+    CheckpointError,
+    load_strictly,
+    read_pickle,
+    unfilled,
+)
 from idbench.metrics.extractors.items import image_of, text_of
 from idbench.metrics.extractors.network import Network
 from idbench.metrics.extractors.preprocess import clip_pil
@@ -121,13 +126,16 @@ def load_image_reward(weights: Path, config: Path) -> nn.Module:
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{weights} is no state dict of ImageReward-v1.0") from error
     blocks = {key.split(".")[3] for key in state if key.startswith(f"{prefix}blocks.")}
-    module = ImageRewardModule(
-        json.loads(config.read_text("utf-8")),
-        vocabulary=vocabulary,
-        image_size=round(tokens**0.5) * patch,
-        patch=patch,
-        image_width=width,
-        image_layers=len(blocks),
+    text_config = json.loads(config.read_text("utf-8"))
+    module = unfilled(
+        lambda: ImageRewardModule(
+            text_config,
+            vocabulary=vocabulary,
+            image_size=round(tokens**0.5) * patch,
+            patch=patch,
+            image_width=width,
+            image_layers=len(blocks),
+        )
     )
     return load_strictly(module, state, weights, unused=UNUSED)
 

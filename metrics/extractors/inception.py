@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torchvision.models.inception import Inception3, InceptionA, InceptionC, InceptionE
 
-from idbench.metrics.extractors.checkpoint import load_strictly, read_pickle
+from idbench.metrics.extractors.checkpoint import load_strictly, read_pickle, unfilled
 from idbench.metrics.extractors.image_network import ImageNetwork
 from idbench.metrics.extractors.network import Network
 from idbench.metrics.extractors.preprocess import to_unit
@@ -114,7 +114,7 @@ def load_inception(path: Path) -> nn.Module:
     Raises:
         CheckpointError: If the file is not that state dict.
     """
-    return load_strictly(FidInception(), read_pickle(path), path)
+    return load_strictly(unfilled(FidInception), read_pickle(path), path)
 
 
 def inception(

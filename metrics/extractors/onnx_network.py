@@ -8,6 +8,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+_CUDA = "CUDAExecutionProvider"
+
 
 class DeviceError(RuntimeError):
     """The device that was asked for is not available to onnxruntime."""
@@ -88,12 +90,17 @@ class OnnxNetwork:
         options.log_severity_level = 3
         providers: list[Any] = ["CPUExecutionProvider"]
         if self._on_cuda:
-            providers.insert(0, ("CUDAExecutionProvider", {"device_id": self._index}))
+            if _CUDA not in onnxruntime.get_available_providers():
+                raise self._no_cuda()
+            providers.insert(0, (_CUDA, {"device_id": self._index}))
         session = onnxruntime.InferenceSession(str(self.path), options, providers=providers)
-        if self._on_cuda and session.get_providers()[0] != "CUDAExecutionProvider":
-            raise DeviceError(
-                f"onnxruntime cannot run {self.path.name} on cuda:{self._index}; it has "
-                f"{', '.join(onnxruntime.get_available_providers())}. Install onnxruntime-gpu for "
-                "your CUDA version, or use device cpu"
-            )
+        if self._on_cuda and session.get_providers()[0] != _CUDA:
+            raise self._no_cuda()
         return session
+
+    def _no_cuda(self) -> DeviceError:
+        return DeviceError(
+            f"onnxruntime cannot run {self.path.name} on cuda:{self._index}; it has "
+            f"{', '.join(onnxruntime.get_available_providers())}. Install onnxruntime-gpu for "
+            "your CUDA version, or use device cpu"
+        )

@@ -12,7 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
-from idbench.metrics.extractors.checkpoint import CheckpointError, load_strictly, read_pickle
+from idbench.metrics.extractors.checkpoint import (
+    CheckpointError,
+    load_strictly,
+    read_pickle,
+    unfilled,
+)
 from idbench.metrics.extractors.face_crop import CropRule
 from idbench.metrics.extractors.face_network import FaceNetwork
 from idbench.metrics.extractors.network import Network
@@ -115,7 +120,8 @@ def load_resemotenet(path: Path) -> nn.Module:
             f"{path} has {classes} classes, Expr needs the {len(CLASSES)} of FER2013: "
             f"{', '.join(CLASSES)}"
         )
-    return load_strictly(ResEmoteNet(width=len(state["conv1.bias"])), state, path)
+    width = len(state["conv1.bias"])
+    return load_strictly(unfilled(lambda: ResEmoteNet(width=width)), state, path)
 
 
 def resemotenet_input(face: NDArray[np.uint8]) -> Tensor:
