@@ -110,9 +110,9 @@ class Generated:
         return self.reasons.total()
 
 
-def seed_policy(seed: int | None) -> str:
-    """`hashed`, or `fixed:<base>` where the user gave a seed."""
-    return "hashed" if seed is None else f"fixed:{seed}"
+def seed_policy(suite: Suite, seed: int | None) -> str:
+    """The suite's own policy, or `fixed:<base>` where the user gave a seed."""
+    return suite.seed_policy if seed is None else f"fixed:{seed}"
 
 
 def sample_seed(policy: str, case_id: str, sample: int) -> int:
@@ -191,7 +191,7 @@ def _identity(
             "sha256": suite.sha256,
             "samples_per_case": suite.samples_per_case,
         },
-        seed_policy=seed_policy(options.seed),
+        seed_policy=seed_policy(suite, options.seed),
         size=options.size,
         environment=environment(options.device),
     )
