@@ -38,9 +38,15 @@ VERBS = {
     "compare": ("idbench.commands.compare", "paired differences of two runs on the same cases"),
     "baseline": ("idbench.commands.baseline", "save a run as a small file that a gate reads"),
     "gate": ("idbench.commands.gate", "pass or fail a run against a baseline; for CI"),
+    "reproduce": ("idbench.commands.reproduce", "printed tables of papers beside measured rows"),
+    "claims": ("idbench.commands.claims", "sentences of papers, re-derived from the numbers"),
+    "train": ("idbench.commands.train", "train the part of a method that its paper trains"),
+    "restore": ("idbench.commands.restore", "restore the faces of an edited image"),
     "export": ("idbench.commands.export", "write the scores of runs as CSV, JSON or Parquet"),
+    "data": ("idbench.commands.data", "list, fetch, verify, import and build the data of suites"),
     "list": ("idbench.commands.list", "list methods, suites or metrics"),
     "method": ("idbench.commands.method", "check a method against the contract"),
+    "perf": ("idbench.commands.perf", "measure speed and memory, to repeat on your machine"),
     "doctor": ("idbench.commands.doctor", "what is installed here, and what is missing"),
 }
 
