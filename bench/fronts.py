@@ -14,7 +14,7 @@ from idbench.aggregate import aggregate
 from idbench.columns import ColumnName, candidates, differing_fields, match_column
 from idbench.pareto import bootstrap_means, front, membership
 from idbench.records import Column
-from idbench.tables import natural_key
+from idbench.tables import foreign_note, natural_key
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -180,8 +180,7 @@ def _notes(axes: Sequence[FrontAxis], runs: Sequence[FrontRun]) -> list[str]:
             if run not in full
         ]
         notes.append(f"Points stand on all their samples, except {', '.join(short)}.")
-    if not all(axis.column.comparable_to_published for axis in axes):
-        notes.append("Embedded backend: not comparable with published numbers.")
+    notes += foreign_note([axis.column for axis in axes])
     notes += [
         f"{axis.column.name} has no better direction of its own; up is assumed."
         for axis in axes

@@ -310,14 +310,19 @@ def _notes(headers: Sequence[Header], rows: Sequence[Row]) -> list[str]:
                 f"{first.name} and {second.name} are not one column: their fingerprints differ in "
                 f"{'; '.join(fields) if fields else 'no recorded field'}."
             )
-    foreign = [header for header in headers if not header.column.comparable_to_published]
-    if foreign:
-        backends = dict.fromkeys(ColumnName.parse(header.column.name).backend for header in foreign)
-        notes.append(
-            f"Not comparable with published numbers (embedded backend): columns of "
-            f"{', '.join(f'[{backend}]' for backend in backends)}."
-        )
+    notes += foreign_note([header.column for header in headers])
     return notes
+
+
+def foreign_note(columns: Sequence[Column]) -> list[str]:
+    """A note on the columns that measure with another protocol or network than the papers."""
+    names = [ColumnName.parse(c.name) for c in columns if not c.comparable_to_published]
+    kinds = dict.fromkeys(f"@{name.protocol}[{name.backend}]" for name in names)
+    if not kinds:
+        return []
+    return [
+        f"Not comparable with published numbers, another protocol or network: {', '.join(kinds)}."
+    ]
 
 
 def _interval_notes(rows: Sequence[Row]) -> list[str]:
