@@ -6,9 +6,12 @@ The weights are those of the `face_recognition_models` wheel. The 68-point model
 dlib's predictors expect upright faces in a well-placed square, and fail silently on others: of the
 seven faces of the demo, the plain recipe of the specification lost one at a roll of 40 degrees
 (similarity 0.44 to itself) and moved the yaw of another by 24 degrees when the picture was
-recompressed. So each face is first turned upright by its eyes, and of nine placements of the
-square the five whose landmarks agree best with MTCNN's five points are kept, landmark by landmark
-their median. `upright=False` is the plain recipe.
+recompressed. So each face is first turned upright by its eyes, and 27 squares are placed by
+MTCNN's five points, which move less than its boxes do. Of the 27 fits the half that agrees best
+with the five points is kept, landmark by landmark their median. Over 19 transforms of seven faces
+(rolls to 40 degrees, half size, padding, mirror, blur, brightness, JPEG) the mean error of yaw,
+pitch and roll falls from 2.8, 1.7 and 4.2 degrees to 0.8, 0.6 and 0.6. `upright=False` is the
+plain recipe.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -31,10 +34,13 @@ from idbench.metrics.protocol import Features, Item, Missing
 
 FILES = (DLIB_RECOGNITION, DLIB_5_POINTS, DLIB_68_POINTS, MEAN_SHAPE_68)
 
-# Placements of the square around the one of `dlib_rectangles`, in shares of its side.
+# Placements of the square for the 68 points: sizes and shifts in shares of its side. The side is
+# SIDE times the span of the five points, the centre DROP spans below their middle.
+SIDE = 2.5
+DROP = 0.15
 SCALES = (0.9, 1.0, 1.1)
-SHIFTS = (-0.08, 0.0, 0.08)
-KEPT = 5  # of the nine; fits that go astray are never the majority of these
+SHIFTS = (-0.12, 0.0, 0.12)
+KEPT = 13  # of the 27 fits; those that go astray are seldom the majority of these
 PATCH = 3.0  # side of the upright patch in sides of the square: room for every placement
 
 
@@ -70,7 +76,7 @@ class DlibFace:
     name = "dlib_face"
     needs = ("mtcnn",)
     reads = "image"
-    version = 2
+    version = 3
 
     def __init__(
         self, *, device: str = "cpu", dtype: str = "float32", upright: bool = True
@@ -177,9 +183,13 @@ class UprightPatch:
         return turned
 
     def placements(self) -> Iterator[NDArray[np.int64]]:
-        """The squares that dlib is given, around the plain one."""
-        x1, y1, x2, y2 = dlib_rectangles(self.box[None])[0]
-        x, y, side = (x1 + x2) / 2, (y1 + y2) / 2, x2 - x1
+        """The squares in which dlib looks for 68 points."""
+        eyes, mouth = self.five[:2].mean(axis=0), self.five[3:].mean(axis=0)
+        # In profile the eyes come close together and the mouth stays away, looking down it is the
+        # other way round.
+        span = max(np.linalg.norm(mouth - eyes), np.linalg.norm(self.five[1] - self.five[0]))
+        x, y = (eyes + mouth) / 2 + np.array([0, DROP * span])
+        side = SIDE * span
         for scale in SCALES:
             for shift_x in SHIFTS:
                 for shift_y in SHIFTS:
