@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from idbench import evaluate
+from idbench import evaluate, extraction
 from idbench.evaluate import ScoreOptions, score
 from idbench.generate import GenerateOptions, MethodSpec, generate
 from idbench.metrics.images import read_rgb
@@ -123,15 +123,15 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         return read_rgb(path)
 
     order = ["mean", "double"]
-    monkeypatch.setattr(evaluate, "read_rgb", counting)
+    monkeypatch.setattr(extraction, "read_rgb", counting)
     monkeypatch.setattr(evaluate, "resolve", lambda names: [METRICS[name]() for name in names])
     monkeypatch.setattr(
-        evaluate,
+        extraction,
         "extractor_order",
         lambda names: order[: max((order.index(name) for name in names), default=-1) + 1],
     )
     monkeypatch.setattr(
-        evaluate,
+        extraction,
         "build_extractor",
         lambda name, **_: {"mean": Mean, "double": Double}[name](),
     )

@@ -1,0 +1,256 @@
+"""Networks over inputs: each file decoded once, each network once per input, in batches.
+
+What was found is kept by content in the feature store; only what is missing there is computed.
+"""
+
+import hashlib
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from idbench.canonical import fingerprint
+from idbench.executors import run_batches
+from idbench.features import FeatureStore, pack, unpack
+from idbench.metrics.images import ImageError, read_rgb, sha256_of
+from idbench.metrics.protocol import Extractor, Features, Item, Missing
+from idbench.metrics.registry import build_extractor, extractor_order
+from idbench.progress import Progress
+
+log = logging.getLogger(__name__)
+
+AUTO_BATCH_SIZE = 16
+# Reasons that lie in the machine or the file system, not in the image: never kept as features.
+TRANSIENT = ("error", "unreadable_image", "changed_image")
+
+Lookup = Mapping[str, Mapping[str, Features | Missing]]  # extractor -> key -> what it found
+Losses = Mapping[str, Mapping[str, Missing]]
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An image or a text to read. `key` is the sha256 of the file, or of the text.
+
+    The `text` of an image is the prompt it was made for, which some networks read beside it.
+    """
+
+    key: str
+    path: Path | None = None
+    text: str | None = None
+
+
+def text_input(text: str) -> Input:
+    """A text as an input."""
+    return Input(hashlib.sha256(text.encode()).hexdigest(), text=text)
+
+
+class Graph:
+    """The extractors that some names need, in order, with what their numbers depend on."""
+
+    def __init__(self, names: Iterable[str], device: str, dtype: str) -> None:
+        """Builds the extractors, which loads no network yet.
+
+        Raises:
+            LookupError: If a name is unknown.
+            OSError: If weights are absent, with the command that gets them.
+        """
+        self.device, self.dtype = device, dtype
+        self.order = extractor_order(sorted(set(names)))
+        self.extractors: dict[str, Extractor] = {}
+        self.details: dict[str, dict[str, object]] = {}
+        self.fingerprints: dict[str, str] = {}
+        for name in self.order:
+            extractor = build_extractor(name, device=device, dtype=dtype)
+            needs = {need: self.details[need] for need in extractor.needs}
+            details = dict(extractor.fingerprint()) | ({"needs": needs} if needs else {})
+            self.extractors[name], self.details[name] = extractor, details
+            self.fingerprints[name] = fingerprint(details)
+
+    def closure(self, names: Iterable[str]) -> list[str]:
+        """The extractors of `names` and all that they need, in order."""
+        wanted = set(extractor_order(sorted(set(names))))
+        return [name for name in self.order if name in wanted]
+
+    def key(self, name: str, entry: Input) -> str:
+        """Under which key extractor `name` keeps what it finds in an input."""
+        if self.extractors[name].reads != "image_text":
+            return entry.key
+        return hashlib.sha256(f"{entry.key}:{entry.text}".encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Pass:
+    """One extractor over one input; `text` only for an extractor that reads it."""
+
+    extractor: str
+    key: str
+    text: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """All passes over one file or text, and packed features of earlier ones that they need."""
+
+    input: Input
+    passes: tuple[_Pass, ...]
+    known: Mapping[str, bytes | Missing]
+
+
+def extract(
+    wanted: Iterable[tuple[Input, Sequence[str]]],
+    graph: Graph,
+    features: FeatureStore,
+    *,
+    batch_size: int | None,
+    workers: int,
+) -> Losses:
+    """Runs each extractor over each input that lacks its features.
+
+    Returns, per extractor, the keys that gave none for a reason that is not theirs.
+
+    Raises:
+        StorageError: If the disk refuses; what was stored stays.
+        WorkerDiedError: If a worker process died.
+    """
+    inputs, pending = _pending(wanted, graph, features)
+    losses: dict[str, dict[str, Missing]] = defaultdict(dict)
+    batches = _batches(inputs, pending, graph, features, batch_size or AUTO_BATCH_SIZE)
+    factory = partial(_Reader, tuple(graph.order), graph.device, graph.dtype)
+    with Progress("extract", len(pending), "inputs") as progress:
+        for count, results in run_batches(batches, factory, workers=workers):
+            keep = {}
+            for (name, key), value in results.items():
+                if isinstance(value, Missing) and value.reason in TRANSIENT:
+                    losses[name][key] = value
+                else:
+                    keep[key, graph.fingerprints[name]] = value
+            features.put(keep)
+            progress.advance(count)
+    return losses
+
+
+def _pending(
+    wanted: Iterable[tuple[Input, Sequence[str]]], graph: Graph, features: FeatureStore
+) -> tuple[dict[str, Input], dict[str, dict[tuple[str, str], str | None]]]:
+    """Inputs by key; and per input key the (extractor, key) passes to run, with their texts."""
+    inputs: dict[str, Input] = {}
+    passes: dict[str, dict[tuple[str, str], str | None]] = defaultdict(dict)
+    for entry, names in wanted:
+        inputs.setdefault(entry.key, entry)
+        for name in names:
+            passes[entry.key][name, graph.key(name, entry)] = entry.text
+    for name in graph.order:
+        keys = {key for per_input in passes.values() for owner, key in per_input if owner == name}
+        known = features.known(keys, graph.fingerprints[name])
+        for per_input in passes.values():
+            for place in [place for place in per_input if place[0] == name and place[1] in known]:
+                del per_input[place]
+    return inputs, {key: passes[key] for key in sorted(passes) if passes[key]}
+
+
+def _batches(
+    inputs: Mapping[str, Input],
+    pending: Mapping[str, Mapping[tuple[str, str], str | None]],
+    graph: Graph,
+    features: FeatureStore,
+    size: int,
+) -> Iterator[list[_Task]]:
+    tasks: list[_Task] = []
+    for key, passes in pending.items():
+        known: dict[str, bytes | Missing] = {}
+        running = {name for name, _ in passes}
+        for need in {need for name in running for need in graph.extractors[name].needs} - running:
+            value = features.get([key], graph.fingerprints[need])[key]
+            known[need] = value if isinstance(value, Missing) else pack(value)
+        ordered = sorted(passes, key=lambda place: graph.order.index(place[0]))
+        tasks.append(
+            _Task(
+                inputs[key],
+                tuple(_Pass(name, own, passes[name, own]) for name, own in ordered),
+                known,
+            )
+        )
+        if len(tasks) == size:
+            yield tasks
+            tasks = []
+    if tasks:
+        yield tasks
+
+
+class _Reader:
+    """The worker: holds the networks, decodes a batch once and passes it through each of them."""
+
+    def __init__(self, order: Sequence[str], device: str, dtype: str) -> None:
+        self._extractors = {
+            name: build_extractor(name, device=device, dtype=dtype) for name in order
+        }
+        if device == "cpu":
+            _use_one_thread()
+
+    def __call__(
+        self, tasks: Sequence[_Task]
+    ) -> tuple[int, dict[tuple[str, str], bytes | Missing]]:
+        found: dict[tuple[str, str], Features | Missing] = {}
+        for task in tasks:
+            for name, data in task.known.items():
+                value = data if isinstance(data, Missing) else unpack(data)
+                found[name, task.input.key] = value
+        images = [_read(task.input) for task in tasks]
+        for name, extractor in self._extractors.items():
+            places, items = [], []
+            for task, image in zip(tasks, images, strict=True):
+                needed = {need: found.get((need, task.input.key)) for need in extractor.needs}
+                lost = next((v for v in (image, *needed.values()) if isinstance(v, Missing)), None)
+                for step in task.passes:
+                    if step.extractor != name:
+                        continue
+                    if lost is not None:
+                        found[name, step.key] = lost
+                    else:
+                        features: Any = needed
+                        places.append((name, step.key))
+                        items.append(Item(image=image, text=step.text, features=features))
+            found.update(zip(places, _run(extractor, items), strict=True))
+        return len(tasks), {
+            (step.extractor, step.key): value if isinstance(value, Missing) else pack(value)
+            for task in tasks
+            for step in task.passes
+            for value in [found[step.extractor, step.key]]
+        }
+
+
+def _read(entry: Input) -> Any:
+    """The pixels of an image, None for a text, or why there are none."""
+    if entry.path is None:
+        return None
+    try:
+        if sha256_of(entry.path) != entry.key:
+            return Missing("changed_image", f"{entry.path} is not the file that was recorded")
+        return read_rgb(entry.path)
+    except (ImageError, OSError) as error:
+        return Missing("unreadable_image", str(error))
+
+
+def _run(extractor: Extractor, items: Sequence[Item]) -> list[Features | Missing]:
+    """Features per item; an item on which the extractor raises gets the error as its reason."""
+    if not items:
+        return []
+    try:
+        return list(extractor(items))
+    except Exception as error:  # one bad input must not cost the others theirs
+        if len(items) > 1:
+            return [_run(extractor, [item])[0] for item in items]
+        log.warning("extractor %s failed", extractor.name, exc_info=True)
+        return [Missing("error", f"{extractor.name}: {type(error).__name__}: {error}"[:2000])]
+
+
+def _use_one_thread() -> None:
+    # So that results do not depend on the number of workers or of cores.
+    try:
+        import torch
+    except ImportError:
+        return
+    torch.set_num_threads(1)
