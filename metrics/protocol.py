@@ -8,7 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 Features = Mapping[str, NDArray[Any]]
-Role = Literal["generated", "reference", "base", "ground_truth", "original", "edited", "prompt", "element"]
+Role = Literal[
+    "generated", "reference", "base", "ground_truth", "original", "edited", "prompt", "element"
+]
 
 
 @dataclass(frozen=True, slots=True)
