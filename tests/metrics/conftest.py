@@ -94,6 +94,44 @@ def photographs():
 
 
 @pytest.fixture(scope="session")
+def labelled_image():
+    """Makes the picture of a label of the detection goldens, such as skimage/astronaut.png#rot15.
+
+    The goldens README says how labels are made; a picture that is not installed is skipped.
+    """
+    import importlib.util
+    from pathlib import Path
+
+    from idbench.metrics.images import read_rgb
+
+    cv2 = pytest.importorskip("cv2")
+    folders = {"skimage": "data", "insightface": "data/images"}
+
+    def make(label):
+        file, _, variant = label.partition("#")
+        source, _, name = file.partition("/")
+        spec = importlib.util.find_spec(source) if source in folders else None
+        if spec is None:
+            pytest.skip(f"the pictures of {source} are not installed")
+        image = read_rgb(Path(spec.submodule_search_locations[0]) / folders[source] / name)
+        height, width = image.shape[:2]
+        if variant == "flip":
+            image = np.ascontiguousarray(image[:, ::-1])
+        elif variant.startswith("rot"):
+            angle = float(variant.removeprefix("rot"))
+            turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1)
+            image = cv2.warpAffine(image, turn, (width, height))
+        elif variant.startswith("scale"):
+            factor = float(variant.removeprefix("scale"))
+            image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
+        elif variant:
+            pytest.skip(f"no rule for the variant {variant!r}")
+        return image
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def embedded():
     """Features of the embedded backend, each picture computed once in a session."""
     from idbench.metrics.protocol import Item, Observation

@@ -1,12 +1,11 @@
 import hashlib
-import importlib.util
 import json
+import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from idbench.metrics.images import read_rgb
 from idbench.metrics.protocol import Item
 from idbench.metrics.registry import missing_requirements
 
@@ -20,36 +19,12 @@ pytestmark = pytest.mark.skipif(
     bool(missing_requirements("mtcnn")), reason="; ".join(missing_requirements("mtcnn"))
 )
 
-FOLDERS = {"skimage": "data", "insightface": "data/images"}  # where a wheel has its pictures
 POINT_NAMES = ("left_eye", "right_eye", "nose", "mouth_left", "mouth_right")
 
 
 @pytest.fixture(scope="module")
 def native():
     return MTCNN(max_side=None)
-
-
-def labelled_image(label):
-    """The picture of a label of metrics_mtcnn.json; goldens README says how labels are made."""
-    file, _, variant = label.partition("#")
-    source, _, name = file.partition("/")
-    spec = importlib.util.find_spec(source) if source in FOLDERS else None
-    if spec is None:
-        pytest.skip(f"the pictures of {source} are not installed")
-    image = read_rgb(Path(spec.submodule_search_locations[0]) / FOLDERS[source] / name)
-    height, width = image.shape[:2]
-    if variant == "flip":
-        image = np.ascontiguousarray(image[:, ::-1])
-    elif variant.startswith("rot"):
-        angle = float(variant.removeprefix("rot"))
-        turn = cv2.getRotationMatrix2D((width / 2, height / 2), angle, 1)
-        image = cv2.warpAffine(image, turn, (width, height))
-    elif variant.startswith("scale"):
-        factor = float(variant.removeprefix("scale"))
-        image = cv2.resize(image, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
-    elif variant:
-        pytest.skip(f"no rule for the variant {variant!r}")
-    return image
 
 
 def pytest_generate_tests(metafunc):
@@ -59,8 +34,6 @@ def pytest_generate_tests(metafunc):
 
 
 def golden_labels(config):
-    import os
-
     chosen = os.environ.get("IDBENCH_GOLDENS")
     tests = Path(__file__).parents[2]
     for folder in [Path(chosen)] if chosen else [tests / "goldens"]:
@@ -70,7 +43,7 @@ def golden_labels(config):
 
 
 @pytest.mark.golden
-def test_detections_equal_those_of_the_package(golden_file, golden_label, native):
+def test_detections_equal_those_of_the_package(golden_file, golden_label, native, labelled_image):
     records = json.loads(golden_file("metrics_mtcnn.json").read_text("utf-8"))["images"]
     record = records[golden_label]
     image = labelled_image(golden_label)
@@ -209,6 +182,15 @@ def test_unknown_dtype_and_tiny_limit_are_refused():
         MTCNN(dtype="int8")
     with pytest.raises(ValueError, match="max_side must be None or at least 12, got 3"):
         MTCNN(max_side=3)
+
+
+@pytest.mark.parametrize(("dtype", "pixels"), [("float64", 0.01), ("bfloat16", 6)])
+def test_other_arithmetic_finds_the_same_face(photographs, native, dtype, pixels):
+    face = np.ascontiguousarray(photographs["astronaut"][20:220, 120:320])
+    expected = native([Item(image=face)])[0]
+    found = MTCNN(dtype=dtype, max_side=None)([Item(image=face)])[0]
+    assert found["boxes"].shape == expected["boxes"].shape == (1, 4)
+    np.testing.assert_allclose(found["points"], expected["points"], atol=pixels)
 
 
 def test_weights_that_differ_are_not_opened(monkeypatch):
