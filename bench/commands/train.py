@@ -13,6 +13,8 @@ Trainer = Callable[[Path, Report], Path]
 # folder left off, calls `report(step, steps, values)` after every optimizer step and returns the
 # file or folder that holds the result. A wrong configuration is a ValueError naming file and key.
 TRAINERS = {
+    "dynamicid-imr": "idbench.methods.dynamicid.train_imr:train",
+    "dynamicid-saa": "idbench.methods.dynamicid.train_saa:train",
     "editidv2": "idbench.methods.editidv2.train:train",
 }
 

@@ -1,47 +1,20 @@
 """The files that DynamicID needs: where they come from and where they lie."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Iterable
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Source:
-    """Where one set of files comes from.
-
-    `path` is its place in the weights folder. `sha256` has the digests that are published, by
-    file name; where none is, the digest goes into every record all the same.
-    """
-
-    path: str
-    repository: str
-    revision: str
-    licence: str
-    route: str
-    sha256: Mapping[str, str] = field(default_factory=dict)
-
+from idbench.methods.common.weight_sources import (
+    CLIP_VIT_H,
+    STABLE_DIFFUSION_1_5,
+    MissingWeightsError,
+    Source,
+    how_to_get,
+)
 
 SOURCES: dict[str, Source] = {
-    "base": Source(
-        path="stable-diffusion-v1-5",
-        repository="https://huggingface.co/stable-diffusion-v1-5/stable-diffusion-v1-5",
-        revision="451f4fe16113bff5a5d2269ed5ad43b0592e9a14",
-        licence="CreativeML OpenRAIL-M",
-        route="hf download stable-diffusion-v1-5/stable-diffusion-v1-5 --revision "
-        "451f4fe16113bff5a5d2269ed5ad43b0592e9a14 --local-dir {path} --include 'unet/*.json' "
-        "'unet/diffusion_pytorch_model.safetensors' 'vae/*.json' "
-        "'vae/diffusion_pytorch_model.safetensors' 'text_encoder/*.json' "
-        "'text_encoder/model.safetensors' 'tokenizer/*'",
-    ),
-    "clip_vision": Source(
-        path="CLIP-ViT-H-14-laion2B-s32B-b79K",
-        repository="https://huggingface.co/laion/CLIP-ViT-H-14-laion2B-s32B-b79K",
-        revision="1c2b8495b28150b8a4922ee1c8edee224c284c0c",
-        licence="MIT",
-        route="hf download laion/CLIP-ViT-H-14-laion2B-s32B-b79K --revision "
-        "1c2b8495b28150b8a4922ee1c8edee224c284c0c --local-dir {path} --include config.json "
-        "model.safetensors",
-    ),
+    "base": STABLE_DIFFUSION_1_5,
+    "clip_vision": CLIP_VIT_H,
     "face_models": Source(
         path="buffalo_l",
         repository="https://github.com/deepinsight/insightface/releases/tag/v0.7",
@@ -88,10 +61,6 @@ SOURCES: dict[str, Source] = {
 }
 
 
-class MissingWeightsError(FileNotFoundError):
-    """A file of the method is not on this machine; the message says how to get it."""
-
-
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DynamicIDFiles:
     """Where the files are. `imr`, `keypoints` and `expression` are read only where needed."""
@@ -127,7 +96,8 @@ class DynamicIDFiles:
         for key in keys:
             path: Path = getattr(self, key)
             if not path.exists():
-                raise MissingWeightsError(how_to_get(key, path))
+                names = ["weights", *(entry.name for entry in fields(self))]
+                raise MissingWeightsError(how_to_get(key, path, SOURCES[key], names))
 
     def digested(self, keys: Iterable[str]) -> dict[str, Path]:
         """The files behind `keys` whose bytes move pixels, by name: weights and their settings."""
@@ -142,17 +112,6 @@ class DynamicIDFiles:
 
 
 _DIGESTED = {".safetensors", ".bin", ".onnx", ".json", ".txt"}
-
-
-def how_to_get(key: str, path: Path) -> str:
-    """What to do about an absent file."""
-    source = SOURCES[key]
-    route = source.route.format(path=path, folder=path.parent, repository=source.repository)
-    names = ", ".join(entry.name for entry in fields(DynamicIDFiles))
-    return (
-        f"{key} is not at {path}: {route} (licence: {source.licence}); or say where it is with "
-        f"{key}=PATH (paths that can be given: weights, {names})"
-    )
 
 
 def keypoint_file(imr: Path) -> Path:
