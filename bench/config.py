@@ -35,9 +35,9 @@ class RunConfig:
     """Everything `idbench run` can be told.
 
     `size` is [width, height], None the method's own. `seed` replaces the hashed seeds by
-    seed + sample for every case. `base` is the run directory of the same base model without
-    identity, which some metrics compare with. `max_failures` is the share of samples that may fail
-    before the exit code is 1.
+    seed + sample for every case. `timeout` is the longest that a batch may take, in seconds.
+    `base` is the run directory of the same base model without identity, which some metrics compare
+    with. `max_failures` is the share of samples that may fail before the exit code is 1.
     """
 
     __pydantic_config__ = _STRICT
@@ -51,6 +51,7 @@ class RunConfig:
     size: Size | None = None
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
     workers: Annotated[int, Field(ge=1, le=256)] | Literal["auto"] = "auto"
+    timeout: Annotated[float, Field(gt=0)] | None = None
     device: str = "cpu"
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     base: str | None = None

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 AUTO_BATCH_SIZE = 16
 # Reasons that lie in the machine or the file system, not in the image: never kept as features.
-TRANSIENT = ("error", "unreadable_image", "changed_image")
+TRANSIENT = ("error", "unreadable_image", "changed_image", "poison")
 
 Lookup = Mapping[str, Mapping[str, Features | Missing]]  # extractor -> key -> what it found
 Losses = Mapping[str, Mapping[str, Missing]]
@@ -120,7 +120,7 @@ def extract(
     batches = _batches(inputs, pending, graph, features, batch_size or AUTO_BATCH_SIZE)
     factory = partial(_Reader, tuple(graph.order), graph.device, graph.dtype)
     with Progress("extract", len(pending), "inputs") as progress:
-        for count, results in run_batches(batches, factory, workers=workers):
+        for count, results in run_batches(batches, factory, workers=workers, parts=_Inputs()):
             keep = {}
             for (name, key), value in results.items():
                 if isinstance(value, Missing) and value.reason in TRANSIENT:
@@ -180,6 +180,20 @@ def _batches(
         yield tasks
 
 
+_Results = tuple[int, dict[tuple[str, str], bytes | Missing]]
+
+
+class _Inputs:
+    """Batches of inputs, for the executor: one input is the smallest part."""
+
+    def split(self, tasks: Sequence[_Task]) -> list[list[_Task]]:
+        return [[task] for task in tasks]
+
+    def poison(self, tasks: Sequence[_Task], detail: str) -> _Results:
+        lost = Missing("poison", detail)
+        return len(tasks), {(p.extractor, p.key): lost for task in tasks for p in task.passes}
+
+
 class _Reader:
     """The worker: holds the networks, decodes a batch once and passes it through each of them."""
 
@@ -190,9 +204,7 @@ class _Reader:
         if device == "cpu":
             _use_one_thread()
 
-    def __call__(
-        self, tasks: Sequence[_Task]
-    ) -> tuple[int, dict[tuple[str, str], bytes | Missing]]:
+    def __call__(self, tasks: Sequence[_Task]) -> _Results:
         found: dict[tuple[str, str], Features | Missing] = {}
         for task in tasks:
             for name, data in task.known.items():

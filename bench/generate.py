@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -57,7 +57,8 @@ class MethodSpec:
 class GenerateOptions:
     """How to generate. `size` is (width, height); None leaves it to the method.
 
-    `suite_target` is the folder of a suite that has no name here, so that scoring finds it again.
+    `timeout` is the longest that one batch may take, in seconds, the loading of the method included;
+    with it or with several `workers`, a process that dies or hangs is replaced. `suite_target` is the folder of a suite that has no name here, so that scoring finds it again.
     """
 
     workspace: Path
@@ -68,6 +69,7 @@ class GenerateOptions:
     size: tuple[int, int] | None = None
     batch_size: int | None = None
     workers: int = 1
+    timeout: float | None = None
     device: str = "cpu"
     dtype: str = "float32"
     retry_failed: bool = False
@@ -157,7 +159,10 @@ def generate(
         batches = chain.from_iterable(jobs)
         with Progress("generate", total, "images") as progress:
             factory = partial(_Generator, options)
-            for run, samples in run_batches(batches, factory, workers=options.workers):
+            results = run_batches(
+                batches, factory, workers=options.workers, parts=_Units(), timeout=options.timeout
+            )
+            for run, samples in results:
                 stores[run].record(samples)
                 made[run] += sum(sample.status == "ok" for sample in samples)
                 failed[run] += sum(sample.status == "failed" for sample in samples)
@@ -270,6 +275,17 @@ def _close(method: Method) -> None:
     close = getattr(method, "close", None)
     if callable(close):
         close()
+
+
+class _Units:
+    """Batches of samples, for the executor: one sample is the smallest part."""
+
+    def split(self, batch: _Batch) -> list[_Batch]:
+        return [replace(batch, units=(unit,)) for unit in batch.units]
+
+    def poison(self, batch: _Batch, detail: str) -> tuple[int, list[Sample]]:
+        lost = Failure("poison", detail)
+        return batch.run, [_finish(batch.directory, unit, lost, 0.0) for unit in batch.units]
 
 
 class _Generator:

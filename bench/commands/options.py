@@ -58,6 +58,12 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-failures", type=float, metavar="SHARE", help="allowed share of failures (default 0)"
     )
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="end a batch that takes longer; its samples are tried again one by one (default none)",
+    )
     add_compute(parser)
 
 
@@ -89,6 +95,7 @@ def generate_options(config: RunConfig) -> GenerateOptions:
         size=(config.size[0], config.size[1]) if config.size else None,
         batch_size=None if config.batch_size == "auto" else config.batch_size,
         workers=1 if config.workers == "auto" else config.workers,
+        timeout=config.timeout,
         device=config.device,
         dtype=config.dtype,
         retry_failed=config.retry_failed,

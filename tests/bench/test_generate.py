@@ -229,3 +229,39 @@ def test_a_method_gets_a_distractor_of_another_identity(pictures: Suite, tmp_pat
             Image.open(tmp_path / "pictures" / own.path) as reference,
         ):
             assert image.getpixel((5, 5)) != reference.getpixel((5, 5))
+
+
+DEADLY = """
+    import os, signal, time
+
+    class Method:
+        def generate(self, requests):
+            for request in requests:
+                if request.case_id == {case!r}:
+                    {fault}
+            return [request.references[0].image for request in requests]
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "changes", "detail"),
+    [
+        ("os.kill(os.getpid(), signal.SIGKILL)", {"workers": 2}, "its worker died"),
+        ("time.sleep(600)", {"timeout": 8.0}, "its worker hung"),
+    ],
+)
+def test_a_sample_that_kills_or_hangs_its_worker_is_poison(
+    pictures: Suite,
+    method_file: Callable[[str], str],
+    tmp_path: Path,
+    fault: str,
+    changes: dict[str, object],
+    detail: str,
+) -> None:
+    bad = pictures.cases[1].case_id
+    spec = MethodSpec(name=method_file(DEADLY.format(case=bad, fault=fault)))
+    (done,) = generate(pictures, [spec], options(tmp_path, **changes))
+    assert (done.made, done.failed) == (5, 1)
+    (failed,) = [s for s in samples_of(done.directory) if s.status == "failed"]
+    assert (failed.case_id, failed.reason) == (bad, "poison")
+    assert detail in str(failed.detail)
