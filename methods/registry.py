@@ -119,6 +119,15 @@ TABLE: tuple[MethodInfo, ...] = (
         licence="CreativeML OpenRAIL-M",
         extras=("methods",),
     ),
+    MethodInfo(
+        name="flexip",
+        target="idbench.methods.flexip.method:FlexIP",
+        summary="preservation and personalization adapters weighed by gamma, for any subject",
+        kinds=("subject", "single_id"),
+        base="sd15",
+        licence="no public weights; that of whoever trained the adapter",
+        extras=("methods",),
+    ),
 )
 
 _log = logging.getLogger(__name__)

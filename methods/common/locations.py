@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -40,7 +41,12 @@ def digest(path: Path) -> str:
         status = path.stat()
         return _file_digest(path.resolve(), status.st_size, status.st_mtime_ns)
     files = sorted(file for file in path.rglob("*") if file.suffix in _IDENTIFYING)
-    lines = [f"{file.relative_to(path).as_posix()} {digest(file)}" for file in files]
+    return digest_of_files(path, files)
+
+
+def digest_of_files(folder: Path, files: Sequence[Path]) -> str:
+    """SHA-256 of the names, relative to `folder`, and digests of some files in it."""
+    lines = [f"{file.relative_to(folder).as_posix()} {digest(file)}" for file in files]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 

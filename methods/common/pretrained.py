@@ -8,7 +8,13 @@ from typing import Any
 import torch
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-from transformers import CLIPTextModel, CLIPTokenizer
+from transformers import (
+    AutoConfig,
+    CLIPConfig,
+    CLIPTextModel,
+    CLIPTokenizer,
+    CLIPVisionModelWithProjection,
+)
 from transformers.utils import logging
 
 from idbench.methods.common.state_dicts import describe_keys
@@ -41,13 +47,32 @@ def load_stable_diffusion(
     return tokenizer, text_encoder.to(dtype), vae, unet
 
 
-def from_transformers(model_class: type[Any], folder: Path, ignored: tuple[str, ...] = ()) -> Any:
+def load_clip_vision(folder: Path) -> CLIPVisionModelWithProjection:
+    """The image half of CLIP with its projection, from a folder that may hold the text half too.
+
+    Raises:
+        OSError: If the folder lacks a file.
+        ValueError: If the image half or its projection is incomplete.
+    """
+    config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    if isinstance(config, CLIPConfig):
+        # The width of the joint space stands at the top; in the image half it may be a default.
+        width = config.projection_dim
+        config = config.vision_config
+        config.projection_dim = width
+    return from_transformers(CLIPVisionModelWithProjection, folder, NOT_VISION, config=config)
+
+
+def from_transformers(
+    model_class: type[Any], folder: Path, ignored: tuple[str, ...] = (), *, config: Any = None
+) -> Any:
     """Strict `from_pretrained`: keys that are missing, left over or misshapen are an error.
 
     Args:
         model_class: Of transformers.
         folder: With `config.json` and `model.safetensors`.
         ignored: Beginnings of keys that may be left over.
+        config: In place of that of the folder.
 
     Raises:
         OSError: If the folder lacks a file.
@@ -55,16 +80,23 @@ def from_transformers(model_class: type[Any], folder: Path, ignored: tuple[str, 
     """
     with _quiet_transformers():
         model, info = model_class.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **({} if config is None else {"config": config}),
         )
     left_over = [key for key in info["unexpected_keys"] if not key.startswith(ignored)]
     # Old checkpoints store the position indices, which are no weights.
     left_over = [key for key in left_over if not key.endswith("position_ids")]
-    if info["missing_keys"] or left_over:
+    misshapen = [key for key, *_ in info["mismatched_keys"]]
+    if info["missing_keys"] or left_over or misshapen:
         raise ValueError(
             f"{folder}: not a {model_class.__name__}; missing "
             f"{describe_keys(info['missing_keys']) or 'nothing'}, unknown "
-            f"{describe_keys(left_over) or 'nothing'}"
+            f"{describe_keys(left_over) or 'nothing'}, wrong shape "
+            f"{describe_keys(misshapen) or 'nothing'}"
         )
     return model
 

@@ -4,6 +4,7 @@ import pickle
 import pytest
 import torch
 
+from idbench.methods.common.tiny_sd15 import tiny_unet
 from idbench.methods.dynamicid.checkpoints import (
     build_expression_network,
     build_keypoint_encoder,
@@ -15,7 +16,7 @@ from idbench.methods.dynamicid.checkpoints import (
     save_saa,
 )
 from idbench.methods.dynamicid.injection import install_saa
-from idbench.methods.dynamicid.tiny import tiny_projection, tiny_unet
+from idbench.methods.dynamicid.tiny import tiny_projection
 from idbench.methods.dynamicid.weights import (
     SOURCES,
     DynamicIDFiles,

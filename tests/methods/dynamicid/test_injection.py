@@ -2,6 +2,7 @@ import pytest
 import torch
 from diffusers import UNet2DConditionModel
 
+from idbench.methods.common.tiny_sd15 import tiny_unet
 from idbench.methods.dynamicid.attention import LoRASelfAttention, SemanticActivatedAttention
 from idbench.methods.dynamicid.control import SAAControl
 from idbench.methods.dynamicid.injection import (
@@ -10,7 +11,6 @@ from idbench.methods.dynamicid.injection import (
     merge_lora,
     project_contexts,
 )
-from idbench.methods.dynamicid.tiny import tiny_unet
 
 SD15 = {"cross_attention_dim": 768, "attention_head_dim": 8, "sample_size": 64}
 
