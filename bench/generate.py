@@ -57,8 +57,9 @@ class MethodSpec:
 class GenerateOptions:
     """How to generate. `size` is (width, height); None leaves it to the method.
 
-    `timeout` is the longest that one batch may take, in seconds, the loading of the method included;
-    with it or with several `workers`, a process that dies or hangs is replaced. `suite_target` is the folder of a suite that has no name here, so that scoring finds it again.
+    `timeout` is the longest that one batch may take, in seconds, the loading of the method
+    included; with it or with several `workers`, a process that dies or hangs is replaced.
+    `suite_target` is the folder of a suite that has no name here, so that scoring finds it again.
     """
 
     workspace: Path
