@@ -153,11 +153,11 @@ class MTCNN:
         found = torch.cat([probability[cells, None], torch.cat(offsets)[cells]], dim=1)
         table = torch.cat([cells[:, None].double(), found.double()], dim=1).cpu().numpy()
 
-        starts = np.cumsum([0] + [rows * columns for rows, columns in shapes])
+        starts = np.cumsum([0] + [tall * wide for tall, wide in shapes])
         kept, kept_scores = [], []
-        for place, (scale, (_, columns)) in enumerate(zip(scales, shapes, strict=True)):
+        for place, (scale, (_, wide)) in enumerate(zip(scales, shapes, strict=True)):
             first, last = np.searchsorted(table[:, 0], starts[place : place + 2])
-            rows, column = np.divmod(table[first:last, 0].astype(np.int64) - starts[place], columns)
+            rows, column = np.divmod(table[first:last, 0].astype(np.int64) - starts[place], wide)
             boxes = box.cell_boxes(
                 rows, column, table[first:last, 2:], np.full(last - first, scale)
             )

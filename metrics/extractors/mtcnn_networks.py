@@ -120,7 +120,7 @@ def load_weights(network: nn.Module, file: PackagedFile) -> None:
 
 def _from_keras(array: NDArray[np.float32]) -> NDArray[np.float32]:
     if array.shape[:-2] == (1, 1):  # a 1 x 1 convolution, here a matrix product
-        return array[0, 0].T
+        array = array[0, 0]
     if array.ndim == 4:  # height width in out
         return array.transpose(3, 2, 0, 1)
     if array.ndim == 2:  # in out
