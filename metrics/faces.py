@@ -96,37 +96,52 @@ def eligible_faces(detected: Features) -> NDArray[np.int64]:
     return np.flatnonzero((np.asarray(detected["scores"]) >= MIN_SCORE) & (side >= MIN_SIDE))
 
 
-def match_faces(observation: Observation, backend: FaceBackend, *, person: int = 0) -> FaceMatch:
+def match_faces(
+    observation: Observation,
+    backend: FaceBackend,
+    *,
+    person: int = 0,
+    reference: Role = "reference",
+    generated: Role = "generated",
+) -> FaceMatch:
     """The faces of reference number `person` and of the generated image that are compared.
 
+    Args:
+        observation: What is scored.
+        backend: The networks.
+        person: Number of the reference.
+        reference: Role of the image whose largest face counts.
+        generated: Role of the image in which the face most like it is looked for.
+
     Raises:
-        MissingValueError: `no_reference_face` or `no_face`; `several_people` if the case asks for
-            more than one person, whom a metric of one face cannot tell apart.
+        MissingValueError: `no_reference_face` or `no_face` (`no_<role>_face` for other roles);
+            `several_people` if the case asks for more than one person, whom a metric of one face
+            cannot tell apart.
     """
     if len(observation.subjects) > 1:
         raise MissingValueError(
             "several_people", f"the case has {len(observation.subjects)} people, the metric one"
         )
-    reference_boxes = observation.get("reference", backend.detector, person)["boxes"]
+    reference_boxes = observation.get(reference, backend.detector, person)["boxes"]
     if not len(reference_boxes):
-        raise MissingValueError("no_reference_face", f"{backend.detector} found none")
-    reference = int(np.argmax(areas(reference_boxes)))
-    detected = observation.get("generated", backend.detector)
+        raise MissingValueError(f"no_{reference}_face", f"{backend.detector} found none")
+    reference_face = int(np.argmax(areas(reference_boxes)))
+    detected = observation.get(generated, backend.detector)
     eligible = eligible_faces(detected)
     if not len(eligible):
         raise MissingValueError(
-            "no_face",
+            "no_face" if generated == "generated" else f"no_{generated}_face",
             f"{backend.detector} found {len(detected['scores'])} faces, none with score >= "
             f"{MIN_SCORE} and sides >= {MIN_SIDE:g} pixels",
         )
     similarity = backend.similarity(
-        observation.get("reference", backend.embedder, person)[backend.embedding][reference],
-        observation.get("generated", backend.embedder)[backend.embedding][eligible],
+        observation.get(reference, backend.embedder, person)[backend.embedding][reference_face],
+        observation.get(generated, backend.embedder)[backend.embedding][eligible],
     )
     best = int(np.argmax(similarity))
     largest = int(np.argmax(areas(np.asarray(detected["boxes"])[eligible])))
     return FaceMatch(
-        reference=reference,
+        reference=reference_face,
         best=int(eligible[best]),
         best_similarity=float(similarity[best]),
         largest=int(eligible[largest]),

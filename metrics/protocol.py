@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -142,4 +142,35 @@ class Metric(Protocol):
 
     def __call__(self, observation: Observation) -> Mapping[str, float | Missing]:
         """Variant to value. May raise `MissingValueError`, which stands for all variants."""
+        ...
+
+
+class SetState(Protocol):
+    """What a set metric remembers of the observations it saw. States can be merged."""
+
+    def update(self, observation: Observation) -> None:
+        """Adds an observation. May raise `MissingValueError`; the state is then unchanged."""
+        ...
+
+    def merge(self, other: Self) -> None:
+        """Adds what another state saw; the result does not depend on how a set was divided."""
+        ...
+
+    def compute(self) -> Mapping[str, float | Missing]:
+        """Variant to value, for all observations so far."""
+        ...
+
+
+class SetMetric(Protocol):
+    """A metric of a set of images that has no value for one of them, such as FID.
+
+    `info`, `needs` and `version` mean what they mean for a `Metric`.
+    """
+
+    info: MetricInfo
+    needs: Mapping[Role, tuple[str, ...]]
+    version: int
+
+    def start(self) -> SetState:
+        """A state that has seen nothing."""
         ...

@@ -6,15 +6,18 @@ what it needs without importing it. Plug-ins add to both tables through the entr
 """
 
 import logging
+import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
 from typing import cast
 
-from idbench.metrics.protocol import Extractor, Metric, MetricInfo
+from idbench.metrics import published_extractors, published_metrics
+from idbench.metrics.extractor_entry import ExtractorEntry
+from idbench.metrics.protocol import Extractor, Metric, MetricInfo, SetMetric
+from idbench.metrics.weights import WeightStore, weights_root
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,11 @@ METRICS: dict[str, str] = {
     "headpose@strict[dlib68]": "idbench.metrics.editability.posediv:HeadPoseDlib68",
     "expr_change@strict[dlib68]": "idbench.metrics.editability.expr_change:ExprChangeDlib68",
     "n_faces@strict[mtcnn]": "idbench.metrics.identity.n_faces:NFacesMTCNN",
+    **published_metrics.METRICS,
 }
+
+# The same for metrics of a set of images; the callable gives a SetMetric.
+SET_METRICS: dict[str, str] = {**published_metrics.SET_METRICS}
 
 # Group name -> full names. A group is asked for by its name wherever a metric is.
 GROUPS: dict[str, tuple[str, ...]] = {
@@ -43,24 +50,8 @@ GROUPS: dict[str, tuple[str, ...]] = {
         "expr_change@strict[dlib68]",
         "n_faces@strict[mtcnn]",
     ),
+    **published_metrics.GROUPS,
 }
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ExtractorEntry:
-    """What is known of an extractor before it is imported.
-
-    `target` is "module:Class"; the class takes `device` and `dtype`. `needs` are the extractors
-    whose features it reads. `modules` must be importable by name, and `packages` installed (they
-    may hold nothing but data); the extra `extra` brings both. `missing_weights`, if any, is
-    "module:callable" without arguments and gives what is absent, each with the command to get it.
-    """
-
-    target: str
-    needs: tuple[str, ...] = ()
-    packages: tuple[str, ...] = ()
-    extra: str
-    missing_weights: str | None = None
 
 
 EXTRACTORS: dict[str, ExtractorEntry] = {
@@ -84,6 +75,7 @@ EXTRACTORS: dict[str, ExtractorEntry] = {
         extra="embedded",
         missing_weights="idbench.metrics.extractors.packaged:missing_dlib",
     ),
+    **published_extractors.EXTRACTORS,
 }
 
 
@@ -96,7 +88,7 @@ def list_metrics() -> list[MetricInfo]:
 
 
 def resolve(names: Sequence[str]) -> list[Metric]:
-    """The metrics of some names, each once, in the order asked for.
+    """The metrics of some names, each once, in the order asked for; `resolve_sets` has the others.
 
     A name is a full one (`posediv@strict[dlib68]`), one of its variants
     (`posediv.yaw@strict[dlib68]`, which stands for the whole metric), either without protocol or
@@ -105,8 +97,16 @@ def resolve(names: Sequence[str]) -> list[Metric]:
     Raises:
         LookupError: If a name is unknown or ambiguous; the candidates are listed.
     """
-    full_names = dict.fromkeys(full for name in names for full in _full_names(name))
-    return [_metric(full) for full in full_names]
+    return [_metric(full) for full in _each_once(names) if full not in SET_METRICS]
+
+
+def resolve_sets(names: Sequence[str]) -> list[SetMetric]:
+    """Those of some names that are metrics of a set of images; see `resolve` for the names.
+
+    Raises:
+        LookupError: If a name is unknown or ambiguous; the candidates are listed.
+    """
+    return [_set_metric(full) for full in _each_once(names) if full in SET_METRICS]
 
 
 def build_extractor(name: str, *, device: str, dtype: str) -> Extractor:
@@ -116,7 +116,7 @@ def build_extractor(name: str, *, device: str, dtype: str) -> Extractor:
         LookupError: If the name is unknown.
         ModuleNotFoundError: If a package that it needs is not installed, with the command to get
             it.
-        WeightsError: If its weights are absent, with the command to get them.
+        WeightsError, MissingWeightsError: If its weights are absent, with the command to get them.
         ValueError: If `dtype` is unknown.
     """
     entry = _extractor(name)
@@ -126,7 +126,13 @@ def build_extractor(name: str, *, device: str, dtype: str) -> Extractor:
             f"extractor {name!r} needs {', '.join(absent)}; get it with: {_install(entry)}"
         )
     make = cast("Callable[..., Extractor]", _load(entry.target))
-    return make(device=device, dtype=dtype)
+    stores = [weight_store()] if entry.weights else []
+    return make(*stores, **entry.arguments, device=device, dtype=dtype)
+
+
+def weight_store() -> WeightStore:
+    """The weights folder that this process is told to use ($IDBENCH_WEIGHTS_DIR)."""
+    return WeightStore(weights_root(os.environ))
 
 
 def extractor_order(names: Sequence[str]) -> list[str]:
@@ -166,20 +172,26 @@ def missing_requirements(extractor_name: str) -> list[str]:
         if entry.missing_weights is not None:
             find = cast("Callable[[], Sequence[str]]", _load(entry.missing_weights))
             missing |= dict.fromkeys(find())
+        for key in entry.weights:
+            missing |= dict.fromkeys(weight_store().missing(key))
     return list(missing)
+
+
+def _each_once(names: Sequence[str]) -> list[str]:
+    return list(dict.fromkeys(full for name in names for full in _full_names(name)))
 
 
 def _full_names(name: str) -> Sequence[str]:
     if name in GROUPS:
         return GROUPS[name]
-    if name in METRICS or name in _plugins(METRIC_PLUGINS):
+    if name in METRICS or name in SET_METRICS or name in _plugins(METRIC_PLUGINS):
         return [name]
     found = [full for full, info in _infos().items() if name in _spellings(info)]
     if len(found) == 1:
         return found
     if found:
         raise LookupError(f"metric {name!r} is ambiguous; say one of: {', '.join(found)}")
-    listed = ", ".join([*METRICS, *_plugins(METRIC_PLUGINS), *GROUPS])
+    listed = ", ".join([*METRICS, *SET_METRICS, *_plugins(METRIC_PLUGINS), *GROUPS])
     raise LookupError(f"unknown metric {name!r}; known: {listed}")
 
 
@@ -187,6 +199,7 @@ def _full_names(name: str) -> Sequence[str]:
 def _infos() -> Mapping[str, MetricInfo]:
     """Full names and what they measure, without plug-ins that cannot be loaded."""
     infos = {name: _metric(name).info for name in METRICS}
+    infos |= {name: _set_metric(name).info for name in SET_METRICS}
     for name, entry in _plugins(METRIC_PLUGINS).items():
         try:
             infos[name] = _metric(name).info
@@ -213,6 +226,11 @@ def _metric(full_name: str) -> Metric:
     return cast("Callable[[], Metric]", make)()
 
 
+@cache
+def _set_metric(full_name: str) -> SetMetric:
+    return cast("Callable[[], SetMetric]", _load(SET_METRICS[full_name]))()
+
+
 def _extractor(name: str) -> ExtractorEntry:
     if name in EXTRACTORS:
         return EXTRACTORS[name]
@@ -227,7 +245,7 @@ def _plugins(group: str) -> Mapping[str, EntryPoint]:
     """Entry points by name; a name of our own tables cannot be taken over."""
     found: dict[str, EntryPoint] = {}
     for entry in entry_points(group=group):
-        if entry.name in METRICS or entry.name in EXTRACTORS or entry.name in GROUPS:
+        if entry.name in {*METRICS, *SET_METRICS, *EXTRACTORS, *GROUPS}:
             log.warning("ignored the plug-in %s: idbench has its own %r", entry.value, entry.name)
         else:
             found[entry.name] = entry

@@ -176,6 +176,11 @@ class WeightStore:
         """Whether every file of the entry is there; contents are not looked at."""
         return all(path.is_file() for path in self.paths(key).values())
 
+    def missing(self, key: str) -> list[str]:
+        """One sentence that says how to get the weights, or nothing if they are there."""
+        absent = [path for path in self.paths(key).values() if not path.is_file()]
+        return [self.how_to_get(key, absent[0])] if absent else []
+
     def locate(self, key: str, name: str | None = None) -> Path:
         """The file of an entry; `name` is its base name where there are several.
 

@@ -11,7 +11,12 @@ from typing import Any
 
 from idbench.environment import missing_extras
 from idbench.methods.registry import list_methods
-from idbench.metrics.registry import list_metrics, missing_requirements, resolve
+from idbench.metrics.registry import (
+    list_metrics,
+    missing_requirements,
+    resolve,
+    resolve_sets,
+)
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import list_suites, suite_folder
 
@@ -95,7 +100,8 @@ def _metrics() -> Iterable[dict[str, Any]]:
 
 def networks(column: str) -> list[str]:
     """The extractors that a metric reads, by name."""
-    return sorted({name for needs in resolve([column])[0].needs.values() for name in needs})
+    (metric,) = [*resolve([column]), *resolve_sets([column])]
+    return sorted({name for needs in metric.needs.values() for name in needs})
 
 
 def _text(entries: Iterable[Mapping[str, Any]]) -> str:

@@ -117,7 +117,6 @@ def fer_vgg19(
             device=device,
             dtype=dtype,
             batch_size=batch_size,
-            cuda_batch=16,
         ),
         prepare=partial(ten_crops, side=CROP) if preprocessing == "ibench" else strict_input,
         rule=rule,

@@ -67,6 +67,7 @@ class InsightFace:
         *,
         pack: Pack = "antelopev2",
         device: str = "cpu",
+        dtype: str = "float32",
         batch_size: int | None = None,
         detection_size: int = DETECTION_SIZE,
         threshold: float = SCORE_THRESHOLD,
@@ -77,6 +78,7 @@ class InsightFace:
             store: Where the weights lie.
             pack: Which networks; also the name of the extractor.
             device: "cpu" or CUDA.
+            dtype: Without effect: the ONNX files compute in float32.
             batch_size: Faces per pass of the recogniser; None picks by device.
             detection_size: Side of the detector's input.
             threshold: Lowest detection score.
@@ -85,6 +87,7 @@ class InsightFace:
             MissingWeightsError: If a file of the pack is absent.
             WrongWeightsError: If a file is not the published one.
         """
+        del dtype
         detector, recogniser, _ = FILES[pack]
         self.name = pack
         digests = store.digests(pack)

@@ -69,14 +69,18 @@ class InsightFacePose:
         *,
         pack: Pack = "antelopev2",
         device: str = "cpu",
+        dtype: str = "float32",
         batch_size: int | None = None,
     ) -> None:
         """Finds the weights; they are read by the first call.
+
+        `dtype` has no effect: the ONNX file computes in float32.
 
         Raises:
             MissingWeightsError: If the weights are absent.
             WeightsError: If insightface, which ships the mean face, is not installed.
         """
+        del dtype
         name = FILES[pack][2]
         MEAN_SHAPE_68.require()
         self.name = f"{pack}.pose"

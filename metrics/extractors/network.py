@@ -33,7 +33,7 @@ class Network:
         device: str = "cpu",
         dtype: str = "float32",
         batch_size: int | None = None,
-        cuda_batch: int = 64,
+        cuda_batch: int = 16,
     ) -> None:
         """Checks the arguments; nothing is loaded.
 

@@ -22,7 +22,7 @@ class OnnxNetwork:
         path: The `.onnx` file.
         device: "cpu", "cuda" or "cuda:1" and so on. onnxruntime falls back to the CPU without a
             word when its CUDA libraries do not load; here that is an error.
-        batch_size: Inputs per run; None takes 1 on a CPU and 64 on CUDA. A graph whose batch axis
+        batch_size: Inputs per run; None takes 1 on a CPU and 16 on CUDA. A graph whose batch axis
             is fixed runs at that size.
     """
 
@@ -42,7 +42,7 @@ class OnnxNetwork:
         self.path = path
         self._on_cuda = kind == "cuda"
         self._index = int(index or 0)
-        self._batch_size = batch_size or (64 if self._on_cuda else 1)
+        self._batch_size = batch_size or (16 if self._on_cuda else 1)
         self._session: onnxruntime.InferenceSession | None = None
 
     @property

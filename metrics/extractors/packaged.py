@@ -124,6 +124,11 @@ def missing_dlib() -> list[str]:
     return _missing((DLIB_RECOGNITION, DLIB_5_POINTS, DLIB_68_POINTS, MEAN_SHAPE_68))
 
 
+def missing_mean_face() -> list[str]:
+    """The mean face of insightface if it is not installed, with the command to get it."""
+    return _missing((MEAN_SHAPE_68,))
+
+
 def _missing(files: tuple[PackagedFile, ...]) -> list[str]:
     return [
         f"weights {file.package}/{file.path} are not installed: {INSTALL}"

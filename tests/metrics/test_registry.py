@@ -59,7 +59,7 @@ def test_tables_lists_and_orders_do_not_import_torch():
         list_metrics()
         extractor_order(["dlib_face", "mtcnn_native"])
         missing_requirements("dlib_face")
-        resolve(["embedded", "posediv.yaw"])
+        resolve(["embedded", "posediv.yaw[dlib68]"])
         heavy = {"torch", "dlib", "transformers", "cv2", "insightface"} & sys.modules.keys()
         print(sorted(heavy))
     """
