@@ -1,6 +1,7 @@
 """Making suites from cases: merging equal ones, checking ids, writing the frozen files."""
 
 import hashlib
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -128,3 +129,38 @@ def header_text(suite: Suite) -> str:
         "notes": list(suite.notes),
     }
     return yaml.safe_dump(header, sort_keys=False, allow_unicode=True, width=96)
+
+
+def write_cases_table(suite: Suite, folder: Path) -> Path | None:
+    """Writes `cases.parquet`: one row per case, nested fields as JSON, the sha256 in the footer.
+
+    A cache for tools that read tables; `cases.jsonl` stays what counts. Returns None, and writes
+    nothing, where pyarrow is not installed.
+    """
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError:
+        return None
+    path = folder / "cases.parquet"
+    part = folder / ".cases.parquet.part"
+    schema = pa.schema(
+        [pa.field(name, pa.string()) for name in _TABLE_TEXTS] + [("multiplicity", pa.int64())],
+        metadata={"cases_jsonl_sha256": suite.sha256},
+    )
+    with pq.ParquetWriter(part, schema) as writer:
+        for start in range(0, len(suite.cases), 10_000):
+            rows = [json.loads(case_to_line(case)) for case in suite.cases[start : start + 10_000]]
+            columns = {
+                name: [row[name] if name in _PLAIN else _ENCODER.encode(row[name]) for row in rows]
+                for name in _TABLE_TEXTS
+            }
+            columns["multiplicity"] = [row["multiplicity"] for row in rows]
+            writer.write_table(pa.Table.from_pydict(columns, schema=schema))
+    part.replace(path)
+    return path
+
+
+_PLAIN = ("case_id", "alias", "kind", "prompt", "prompt_id")
+_TABLE_TEXTS = (*_PLAIN, "references", "tags", "source_rows", "attrs")
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))

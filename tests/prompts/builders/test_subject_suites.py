@@ -102,7 +102,7 @@ def test_msbench_builds_4488_cases_with_boxes(msbench, register, info):
 def test_a_missing_subject_takes_its_combinations_along(msbench, register, info):
     (msbench / "msbench/downwearing/jeans.png").unlink()
     root = register("msbench", msbench)
-    with pytest.raises(PartialSourceError, match="1 of 40 .*jeans.png"):
+    with pytest.raises(PartialSourceError, match=r"1 of 40 .*jeans.png"):
         msbench_builder.build(info("msbench"), root, BuildOptions())
     suite = msbench_builder.build(info("msbench"), root, PARTIAL)
     # jeans stood in 6 of 18 and in 30 of 90 combinations, six prompts each
