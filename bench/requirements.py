@@ -6,7 +6,8 @@ from pathlib import Path
 
 from idbench.environment import missing_extras
 from idbench.methods.registry import method_info
-from idbench.metrics.registry import missing_requirements, resolve
+from idbench.metrics.protocol import Metric, SetMetric
+from idbench.metrics.registry import missing_requirements, resolve, resolve_sets
 from idbench.paper_tables import PublishedTable
 from idbench.prompts.registry import SUITES
 from idbench.prompts.suites import suite_folder
@@ -33,7 +34,8 @@ def needs_of_row(table: PublishedTable, row: str, data_root: Path) -> Needs:
         if column.metric is None:
             continue
         try:
-            found = resolve([column.metric])
+            found: list[Metric | SetMetric] = [*resolve([column.metric])]
+            found += resolve_sets([column.metric])
         except LookupError:
             missing.append(f"metric {column.metric}: not in this version")
             continue

@@ -100,8 +100,9 @@ def _metrics() -> Iterable[dict[str, Any]]:
 
 def networks(column: str) -> list[str]:
     """The extractors that a metric reads, by name."""
-    (metric,) = [*resolve([column]), *resolve_sets([column])]
-    return sorted({name for needs in metric.needs.values() for name in needs})
+    needs = [metric.needs for metric in resolve([column])]
+    needs += [metric.needs for metric in resolve_sets([column])]
+    return sorted({name for of_roles in needs for names in of_roles.values() for name in names})
 
 
 def _text(entries: Iterable[Mapping[str, Any]]) -> str:
