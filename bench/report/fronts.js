@@ -1,0 +1,263 @@
+"use strict";
+
+const DRAWS = 400;
+const INK = "#111111", GREY = "#8a8a8a";
+let frontChart = null;
+
+/** Preservation against editability: the front of the shown runs, in two or three axes. */
+function drawFronts(parent) {
+  const places = columnsShown();
+  const first = (axis) => places.find((place) => DATA.columns[place].axis === axis);
+  const chosen = drawFronts.chosen || (drawFronts.chosen = {});
+  for (const axis of ["x", "y", "z"]) if (!places.includes(Number(chosen[axis]))) delete chosen[axis];
+  chosen.x ??= String(first("preservation") ?? places[0]);
+  chosen.y ??= String(places.find((place) => DATA.columns[place].axis === "editability" && DATA.columns[place].higher !== null) ?? places[1] ?? places[0]);
+  chosen.z ??= "";
+  const canvas = el("canvas", { role: "img", "aria-label": "front of the shown methods", tabindex: 0 });
+  const list = el("div", { class: "front-list" });
+  const redraw = () => { draw(canvas, list, chosen); };
+  const pick = (axis, options) => labelled(axis, select(options, chosen[axis], (value) => { chosen[axis] = value; redraw(); }, axis));
+  parent.append(
+    el("div", { class: "controls" },
+      pick("x", columnOptions()), pick("y", columnOptions()),
+      pick("z", [["", "none"], ...columnOptions()])),
+    el("p", { class: "hint" }, "Filled: on the front, with the share of resampled identities in which it is there. " +
+      "Hollow: dominated. Bars: 95 % intervals. Where a column has no better direction, up is taken as better."),
+    el("div", { class: "chart" }, canvas), list,
+  );
+  redraw();
+}
+
+function draw(canvas, list, chosen) {
+  if (frontChart) { frontChart.destroy(); frontChart = null; }
+  const axes = [chosen.x, chosen.y, chosen.z].filter((place) => place !== "").map(Number);
+  const points = frontPoints(axes);
+  const higher = axes.map((place) => DATA.columns[place].higher !== false);
+  const on = frontOf(points.map((point) => point.means), higher);
+  const samples = samplesShown();
+  const parts = points.map((point) => axes.map((place) => perIdentity(point.run, place, samples)));
+  const shares = membership(parts.map((run) => run.map((part) => part.sums)), parts.map((run) => run.map((part) => part.weights)), higher, DRAWS);
+  points.forEach((point, place) => {
+    point.on = on[place];
+    point.share = shares ? shares[place] : null;
+    point.name = point.on && point.share !== null ? `${point.run.label} (${Math.round(100 * point.share)} %)` : point.run.label;
+  });
+  canvas.onpointerdown = canvas.onpointermove = canvas.onkeydown = null;
+  if (axes.length === 3) draw3d(canvas, points, axes);
+  else draw2d(canvas, points, axes, higher);
+  list.replaceChildren(frontTable(points, axes));
+}
+
+function frontPoints(axes) {
+  const rows = new Map(aggregatesOf(state.tag).map((row) => [row.run + " " + row.column, row]));
+  return runsShown()
+    .map((run) => ({ run, rows: axes.map((place) => rows.get(run.run + " " + place)) }))
+    .filter((point) => point.rows.every((row) => row && row.mean !== null))
+    .map((point) => ({ ...point, means: point.rows.map((row) => row.mean) }));
+}
+
+function frontTable(points, axes) {
+  const head = ["method", ...axes.map((place) => DATA.columns[place].name), "on the front"];
+  const order = [...points].sort((a, b) => (b.share ?? 0) - (a.share ?? 0) || a.run.label.localeCompare(b.run.label));
+  return el("table", { class: "plain" },
+    el("thead", {}, el("tr", {}, head.map((text) => el("th", {}, text)))),
+    el("tbody", {}, order.map((point) => el("tr", {},
+      el("td", {}, point.run.label),
+      point.rows.map((row, axis) => el("td", {}, aggregateCell(axes[axis], row, ""))),
+      el("td", {}, `${point.on ? "yes" : "no"}${point.share === null ? "" : `, in ${Math.round(100 * point.share)} % of resamples`}`)))));
+}
+
+function limits(points, axis, column) {
+  const ends = points.flatMap((point) => [-1, 1].map((sign) => {
+    const value = point.means[axis] + sign * (point.rows[axis].margin ?? 0);
+    const { low, high } = DATA.columns[column];
+    return Math.min(high ?? Infinity, Math.max(low ?? -Infinity, value));
+  }));
+  const low = Math.min(...ends), high = Math.max(...ends);
+  const room = 0.08 * (high - low) || 0.05 * Math.max(1, Math.abs(high));
+  return [low - room, high + room];
+}
+
+function draw2d(canvas, points, axes, higher) {
+  const [xs, ys] = points.length ? [limits(points, 0, axes[0]), limits(points, 1, axes[1])] : [[0, 1], [0, 1]];
+  const scale = (axis, range) => ({
+    min: range[0], max: range[1], type: "linear",
+    grid: { color: "#e8e8e8" },
+    ticks: { callback: (value) => shown(axes[axis], value), maxTicksLimit: 7, includeBounds: false },
+    title: { display: true, color: INK, text: `${DATA.columns[axes[axis]].axis}: ${DATA.columns[axes[axis]].name}  (${higher[axis] ? (axis ? "↑" : "→") : (axis ? "↓" : "←")} better)` },
+  });
+  frontChart = new Chart(canvas, {
+    type: "scatter",
+    data: { datasets: [
+      { data: points.map((point) => ({ x: point.means[0], y: point.means[1] })), pointRadius: 6, pointHoverRadius: 7,
+        pointBorderColor: INK, pointBorderWidth: 1.5, pointBackgroundColor: points.map((point) => (point.on ? INK : "#ffffff")) },
+    ] },
+    options: {
+      animation: false, maintainAspectRatio: false, responsive: true,
+      scales: { x: scale(0, xs), y: scale(1, ys) },
+      plugins: {
+        legend: { display: false },
+        tooltip: { callbacks: { label: (item) => {
+          const point = points[item.dataIndex];
+          return [point.name, ...axes.map((place, axis) => {
+            const row = point.rows[axis];
+            return `${DATA.columns[place].name} ${shown(place, row.mean)}${row.margin === null ? "" : ` ±${shown(place, row.margin)}`}, ${row.n}/${row.total}`;
+          })];
+        } } },
+      },
+    },
+    plugins: [{ id: "marks", beforeDatasetsDraw: (chart) => underPoints(chart, points, axes, higher), afterDatasetsDraw: (chart) => {
+      const spots = points.map((point) => [chart.scales.x.getPixelForValue(point.means[0]), chart.scales.y.getPixelForValue(point.means[1])]);
+      writeNames(chart.ctx, spots, points.map((point) => point.name), chart.chartArea);
+    } }],
+  });
+}
+
+/** Intervals, curves of a method's runs, and the staircase of the front. */
+function underPoints(chart, points, axes, higher) {
+  const { ctx, chartArea } = chart;
+  const x = (value) => chart.scales.x.getPixelForValue(value), y = (value) => chart.scales.y.getPixelForValue(value);
+  ctx.save();
+  ctx.beginPath();
+  ctx.rect(chartArea.left, chartArea.top, chartArea.width, chartArea.height);
+  ctx.clip();
+  ctx.strokeStyle = GREY;
+  const clamp = (column, value) => Math.min(DATA.columns[column].high ?? Infinity, Math.max(DATA.columns[column].low ?? -Infinity, value));
+  for (const point of points) {
+    const [mx, my] = point.rows.map((row) => row.margin ?? 0);
+    ctx.beginPath();
+    ctx.moveTo(x(clamp(axes[0], point.means[0] - mx)), y(point.means[1]));
+    ctx.lineTo(x(clamp(axes[0], point.means[0] + mx)), y(point.means[1]));
+    ctx.moveTo(x(point.means[0]), y(clamp(axes[1], point.means[1] - my)));
+    ctx.lineTo(x(point.means[0]), y(clamp(axes[1], point.means[1] + my)));
+    ctx.stroke();
+  }
+  const members = points.filter((point) => point.on).sort((a, b) => (higher[0] ? 1 : -1) * (a.means[0] - b.means[0]));
+  if (members.length) {
+    ctx.strokeStyle = INK;
+    ctx.setLineDash([6, 4]);
+    ctx.beginPath();
+    ctx.moveTo(higher[0] ? chartArea.left : chartArea.right, y(members[0].means[1]));
+    members.forEach((point, place) => {
+      ctx.lineTo(x(point.means[0]), y(point.means[1]));
+      const next = members[place + 1];
+      ctx.lineTo(x(point.means[0]), next ? y(next.means[1]) : higher[1] ? chartArea.bottom : chartArea.top);
+    });
+    ctx.stroke();
+  }
+  ctx.restore();
+}
+
+/** Names beside their points, where they cover neither one another nor a point if there is room. */
+function writeNames(ctx, spots, names, area) {
+  ctx.save();
+  ctx.font = "12px system-ui, sans-serif";
+  ctx.textBaseline = "middle";
+  const taken = spots.map(([x, y]) => [x - 7, y - 7, x + 7, y + 7]);
+  const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  spots.forEach(([x, y], place) => {
+    const width = ctx.measureText(names[place]).width, height = 14;
+    let best = null, least = Infinity;
+    for (const ring of [10, 18, 30, 46, 64]) {
+      for (let turn = 0; turn < 12; turn++) {
+        const angle = (turn * Math.PI) / 6, dx = Math.cos(angle), dy = Math.sin(angle);
+        const left = x + dx * ring + ((dx - 1) / 2) * width, top = y + dy * ring - height / 2;
+        const box = [left, top, left + width, top + height];
+        const outside = width * height - overlap(box, [area.left, area.top, area.right, area.bottom]);
+        const cost = taken.reduce((sum, other) => sum + overlap(box, other), 0) * 10 + outside * 10 + ring * 3;
+        if (cost < least) { least = cost; best = box; }
+      }
+    }
+    taken.push(best);
+    const near = [Math.min(Math.max(x, best[0]), best[2]), Math.min(Math.max(y, best[1]), best[3])];
+    if (Math.hypot(near[0] - x, near[1] - y) > 20) {
+      ctx.strokeStyle = GREY;
+      ctx.beginPath();
+      ctx.moveTo(x, y);
+      ctx.lineTo(near[0], near[1]);
+      ctx.stroke();
+    }
+    ctx.strokeStyle = "#ffffff";
+    ctx.lineWidth = 3;
+    ctx.strokeText(names[place], best[0], (best[1] + best[3]) / 2);
+    ctx.fillStyle = INK;
+    ctx.fillText(names[place], best[0], (best[1] + best[3]) / 2);
+    ctx.lineWidth = 1;
+  });
+  ctx.restore();
+}
+
+/** Three axes as a box that is turned by dragging or with the arrow keys. */
+function draw3d(canvas, points, axes) {
+  const ranges = points.length ? axes.map((place, axis) => limits(points, axis, place)) : axes.map(() => [0, 1]);
+  let yaw = 0.6, pitch = 0.35;
+  const paint = () => {
+    const ratio = window.devicePixelRatio || 1;
+    const width = canvas.parentElement.clientWidth, height = canvas.parentElement.clientHeight;
+    canvas.width = width * ratio;
+    canvas.height = height * ratio;
+    canvas.style.width = `${width}px`;
+    canvas.style.height = `${height}px`;
+    const ctx = canvas.getContext("2d");
+    ctx.setTransform(ratio, 0, 0, ratio, 0, 0);
+    ctx.clearRect(0, 0, width, height);
+    const size = Math.min(width, height * 1.2) / 2.3;
+    const project = ([x, y, z]) => {
+      const right = x * Math.cos(yaw) - y * Math.sin(yaw), away = x * Math.sin(yaw) + y * Math.cos(yaw);
+      return [width / 2 + size * right, height / 2 - size * (z * Math.cos(pitch) - away * Math.sin(pitch)) * 0.9];
+    };
+    const unit = (point) => point.means.map((value, axis) => (2 * (value - ranges[axis][0])) / (ranges[axis][1] - ranges[axis][0]) - 1).map((value) => value * 0.7);
+    const line = (a, b, colour, dash) => {
+      ctx.strokeStyle = colour;
+      ctx.setLineDash(dash || []);
+      ctx.beginPath();
+      ctx.moveTo(...project(a));
+      ctx.lineTo(...project(b));
+      ctx.stroke();
+    };
+    const s = 0.7;
+    for (const a of [-s, s]) for (const b of [-s, s]) {
+      line([-s, a, b], [s, a, b], "#dddddd");
+      line([a, -s, b], [a, s, b], "#dddddd");
+      line([a, b, -s], [a, b, s], "#dddddd");
+    }
+    ctx.font = "12px system-ui, sans-serif";
+    ctx.fillStyle = "#444444";
+    axes.forEach((place, axis) => {
+      const end = [-s, -s, -s], start = [-s, -s, -s];
+      end[axis] = s * 1.1;
+      line(start, end, INK);
+      const [x, y] = project(end);
+      ctx.fillText(DATA.columns[place].name + arrow(place), Math.min(Math.max(4, x - 40), width - 190), y - 6);
+    });
+    const spots = points.map((point) => project(unit(point)));
+    points.forEach((point, place) => {
+      const at = unit(point);
+      line(at, [at[0], at[1], -s], GREY, [2, 3]);
+      ctx.setLineDash([]);
+      ctx.beginPath();
+      ctx.arc(spots[place][0], spots[place][1], 6, 0, 7);
+      ctx.fillStyle = point.on ? INK : "#ffffff";
+      ctx.strokeStyle = INK;
+      ctx.fill();
+      ctx.stroke();
+    });
+    writeNames(ctx, spots, points.map((point) => point.name), { left: 0, top: 0, right: width, bottom: height });
+  };
+  canvas.onpointerdown = (event) => canvas.setPointerCapture(event.pointerId);
+  canvas.onpointermove = (event) => {
+    if (!event.buttons) return;
+    yaw += event.movementX * 0.01;
+    pitch = Math.max(-1.4, Math.min(1.4, pitch + event.movementY * 0.01));
+    paint();
+  };
+  canvas.onkeydown = (event) => {
+    const turn = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] }[event.key];
+    if (!turn) return;
+    event.preventDefault();
+    yaw += turn[0];
+    pitch += turn[1];
+    paint();
+  };
+  paint();
+}
