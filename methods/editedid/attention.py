@@ -13,7 +13,7 @@ import torch
 from diffusers.models.attention_processor import Attention
 from einops import rearrange
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from idbench.methods.editedid.gate import INTERMEDIATE, ORIGINAL, ROLES, TARGET, AttentionalGate
 
@@ -183,9 +183,16 @@ def exchange_columns(
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """Fused attention under two batch axes, which fused kernels do not take."""
+    """Fused attention under two batch axes, which fused kernels do not take.
+
+    Values with another number of channels than the keys would also keep them away; channels of
+    zeros in queries and keys change nothing.
+    """
+    missing, scale = value.shape[-1] - key.shape[-1], key.shape[-1] ** -0.5
+    if missing:
+        query, key = pad(query, (0, missing)), pad(key, (0, missing))
     attended = scaled_dot_product_attention(
-        query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1)
+        query.flatten(0, 1), key.flatten(0, 1), value.flatten(0, 1), scale=scale
     )
     return attended.view(*query.shape[:2], *attended.shape[1:])
 

@@ -51,6 +51,10 @@ class Face:
         return np.array([[x0, y0], [x1, y0], [x0, y1], [x1, y1]], dtype=np.float64)
 
 
+# dlib finds faces of 80 pixels, half as large in an image that is doubled. On photographs of one
+# and of six people all true faces scored over 0.35 and the one false one 0.12.
+_UPSAMPLE, _MIN_SCORE = 1, 0.2
+
 # RGB image -> its faces
 FaceDetector = Callable[[Image.Image], list[Face]]
 
@@ -101,7 +105,8 @@ class DlibFaces:
         """Faces of an RGB image, left to right."""
         pixels = np.asarray(image.convert("RGB"))
         found = []
-        for box in self._detect(pixels, 1):
+        boxes, _, _ = self._detect.run(pixels, _UPSAMPLE, _MIN_SCORE)
+        for box in boxes:
             shape = self._shape(pixels, box)
             points = np.array([(p.x, p.y) for p in shape.parts()], dtype=np.float64)
             descriptor = np.array(self._embed.compute_face_descriptor(pixels, shape))

@@ -212,7 +212,9 @@ def table(timings: Sequence[Timing]) -> str:
     return "\n".join(lines)
 
 
-def measure(name: str, *, size: str, device: str, steps: int) -> str:
+def measure(
+    name: str, *, size: str, device: str, steps: int, repeats: int = 3, warm_up: int = 1
+) -> str:
     """What `idbench perf method editedid` prints: stages, fast path, one and three faces.
 
     Args:
@@ -220,10 +222,13 @@ def measure(name: str, *, size: str, device: str, steps: int) -> str:
         size: "full" or "tiny", random weights.
         device: A torch device.
         steps: N, diffusion steps of inversion and of reconstruction.
+        repeats: Runs that the medians stand on.
+        warm_up: Runs before them.
     """
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     pipeline = random_pipeline(size, device=device, dtype=dtype)
-    timings = breakdown(pipeline, EditedIDConfig(num_inference_steps=steps))
+    config = EditedIDConfig(num_inference_steps=steps)
+    timings = breakdown(pipeline, config, repeats=repeats, warm_up=warm_up)
     optimised, fast = (
         next(t for t in timings if t.null_mode == mode and t.faces == 1)
         for mode in ("optimised", "prompt")

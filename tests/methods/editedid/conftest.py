@@ -4,7 +4,16 @@ import json
 
 import pytest
 
-WORDS = "a photo of face with glasses red cap black framed hat hair and"
+
+@pytest.fixture(scope="session", autouse=True)
+def one_thread():
+    """Tiny layers are slower on many threads, by far where tests run side by side."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def _byte_alphabet():
