@@ -34,10 +34,11 @@ Size = Annotated[list[Annotated[int, Field(ge=1, le=16384)]], Field(min_length=2
 class RunConfig:
     """Everything `idbench run` can be told.
 
-    `size` is [width, height], None the method's own. `seed` replaces the hashed seeds by
-    seed + sample for every case. `timeout` is the longest that a batch may take, in seconds.
-    `base` is the run directory of the same base model without identity, which some metrics compare
-    with. `max_failures` is the share of samples that may fail before the exit code is 1.
+    `shard` is "i/n", only the i-th of n shares of the cases, for job arrays. `size` is
+    [width, height], None the method's own. `seed` replaces the hashed seeds by seed + sample for
+    every case. `timeout` is the longest that a batch may take, in seconds. `base` is the run
+    directory of the same base model without identity, which some metrics compare with.
+    `max_failures` is the share of samples that may fail before the exit code is 1.
     """
 
     __pydantic_config__ = _STRICT
@@ -47,6 +48,7 @@ class RunConfig:
     metrics: list[str] = field(default_factory=lambda: ["embedded"])
     output: str = "runs"
     limit: Annotated[int, Field(ge=1)] | None = None
+    shard: str | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] | None = None
     size: Size | None = None
     batch_size: Annotated[int, Field(ge=1)] | Literal["auto"] = "auto"
@@ -57,6 +59,19 @@ class RunConfig:
     base: str | None = None
     max_failures: Annotated[float, Field(ge=0, le=1)] = 0.0
     retry_failed: bool = False
+
+    def shard_pair(self) -> tuple[int, int] | None:
+        """The shard as (number from 1, count).
+
+        Raises:
+            ValueError: If it is not i/n with 1 <= i <= n.
+        """
+        if self.shard is None:
+            return None
+        number, _, count = self.shard.partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            raise ValueError(f"shard must be i/n with 1 <= i <= n, such as 3/8, got {self.shard!r}")
+        return int(number), int(count)
 
     def method_specs(self) -> list[MethodSpec]:
         """The methods as `generate` takes them."""

@@ -28,7 +28,7 @@ from idbench.prompts.materialise import materialise
 from idbench.prompts.suites import Suite
 from idbench.records import Sample
 from idbench.requests import build_request, distractors
-from idbench.store import RunIdentity, RunStore
+from idbench.store import SHARDS, RunIdentity, RunStore
 
 log = logging.getLogger(__name__)
 
@@ -59,12 +59,14 @@ class GenerateOptions:
 
     `timeout` is the longest that one batch may take, in seconds, the loading of the method
     included; with it or with several `workers`, a process that dies or hangs is replaced.
+    `shard` is (number from 1, count): only the cases of that share, in `shards/` of the workspace.
     `suite_target` is the folder of a suite that has no name here, so that scoring finds it again.
     """
 
     workspace: Path
     data_root: Path
     suite_target: str | None = None
+    shard: tuple[int, int] | None = None
     limit: int | None = None
     seed: int | None = None
     size: tuple[int, int] | None = None
@@ -141,13 +143,18 @@ def generate(
     """
     materialise(suite, options.data_root)
     cases = suite.cases[: options.limit] if options.limit else suite.cases
+    workspace = options.workspace
+    if options.shard is not None:
+        number, count = options.shard
+        cases = [case for case in cases if shard_of(case.case_id, count) == number]
+        workspace = shard_folder(workspace, options.shard)
     with ExitStack() as stack:
         stores, jobs, kept, total = [], [], [], 0
         for number, spec in enumerate(methods):
             method = spec.build(options.device, options.dtype)
             _require(method, suite)
             identity = _identity(suite, spec, method, options)
-            store = stack.enter_context(RunStore.create(options.workspace, identity))
+            store = stack.enter_context(RunStore.create(workspace, identity))
             stack.enter_context(store.writing())
             _plan(store, suite, cases)
             todo = _todo(store, cases, options.retry_failed)
@@ -172,6 +179,16 @@ def generate(
             Generated(store.directory, made[run], failed[run], kept[run], _reasons(store))
             for run, store in enumerate(stores)
         ]
+
+
+def shard_of(case_id: str, count: int) -> int:
+    """Which of `count` shards, from 1, a case belongs to: by content, not by position."""
+    return int(case_id.removeprefix("c"), 16) % count + 1
+
+
+def shard_folder(workspace: Path, shard: tuple[int, int]) -> Path:
+    """The workspace of one shard."""
+    return workspace / SHARDS / f"{shard[0]}-of-{shard[1]}"
 
 
 def _reasons(store: RunStore) -> Counter[tuple[str, str]]:

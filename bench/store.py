@@ -9,7 +9,7 @@ import fcntl
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -37,7 +37,11 @@ CREATE TABLE IF NOT EXISTS scores (
   PRIMARY KEY (name, fingerprint, case_id, sample)) WITHOUT ROWID;
 """
 
+SHARDS = "shards"  # the folder of a workspace in which the shards of a run are made
 SAMPLE_FIELDS = tuple(field.name for field in dataclasses.fields(Sample))
+
+# A sample with its identity, multiplicity and tags.
+Planned = tuple[Sample, str, int, Mapping[str, Sequence[str]]]
 
 
 class RunError(ValueError):
@@ -191,7 +195,7 @@ class RunStore:
                 "kept, run the same command again when the disk can be written"
             ) from error
 
-    def plan(self, rows: Iterable[tuple[Sample, str, int, dict[str, Sequence[str]]]]) -> None:
+    def plan(self, rows: Iterable[Planned]) -> None:
         """Adds planned samples with identity, multiplicity and tags; known ones stay."""
         with self._transaction() as database:
             database.executemany(
@@ -202,6 +206,22 @@ class RunStore:
                     for s, identity, copies, tags in rows
                 ),
             )
+
+    def planned(self) -> list[Planned]:
+        """All samples as they were planned, with what became of them, by case id and sample."""
+        rows = self._database.execute(
+            f"SELECT {', '.join(SAMPLE_FIELDS)}, identity, multiplicity, tags FROM samples "
+            "ORDER BY case_id, sample"
+        )
+        return [
+            (
+                Sample(**dict(zip(SAMPLE_FIELDS, fields, strict=True))),
+                identity,
+                multiplicity,
+                json.loads(tags),
+            )
+            for *fields, identity, multiplicity, tags in rows
+        ]
 
     def samples(self, status: str | None = None) -> list[Sample]:
         """All samples, or those of one status, in order of case id and sample."""
@@ -265,6 +285,25 @@ class RunStore:
                 (dataclasses.asdict(s) for s in scores),
             )
 
+    def scores(self) -> list[Score]:
+        """All scores and reasons."""
+        rows = self._database.execute(
+            "SELECT case_id, sample, name, fingerprint, value, reason, detail FROM scores "
+            "ORDER BY name, fingerprint, case_id, sample"
+        )
+        return [
+            Score(
+                case_id=case_id,
+                sample=sample,
+                column=name,
+                fingerprint=column_fingerprint,
+                value=value,
+                reason=reason,
+                detail=detail,
+            )
+            for case_id, sample, name, column_fingerprint, value, reason, detail in rows
+        ]
+
     def score_rows(self) -> list[tuple[Any, ...]]:
         """Planned samples x columns, in order of column, case id and sample.
 
@@ -309,14 +348,18 @@ def _column(info: dict[str, Any]) -> Column:
 
 
 def find_runs(paths: Iterable[Path]) -> list[Path]:
-    """The run directories at or under `paths`, sorted.
+    """The run directories at or under `paths`, sorted; those of shards only where named.
 
     Raises:
         RunError: If one of `paths` holds none.
     """
     found: set[Path] = set()
     for path in paths:
-        here = {document.parent for document in path.rglob("run.json")}
+        here = {
+            document.parent
+            for document in path.rglob("run.json")
+            if SHARDS not in document.relative_to(path).parts
+        }
         if not here:
             raise RunError(f"{path} is not a run and holds none; a run has a run.json")
         found |= here

@@ -6,7 +6,7 @@ from typing import Any
 
 from idbench.config import RunConfig
 from idbench.evaluate import ScoreOptions
-from idbench.generate import GenerateOptions
+from idbench.generate import GenerateOptions, shard_folder
 from idbench.prompts.sources import data_root
 
 
@@ -52,6 +52,11 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", metavar="DIR", help="workspace of the runs (default runs)")
     parser.add_argument("--limit", type=int, metavar="N", help="only the first N cases")
     parser.add_argument(
+        "--shard",
+        metavar="I/N",
+        help="only the I-th of N shares of the cases; `idbench merge` joins them",
+    )
+    parser.add_argument(
         "--seed", type=int, metavar="N", help="seed N + sample instead of hashed seeds"
     )
     parser.add_argument("--size", type=_size, metavar="WxH", help="size of the images in pixels")
@@ -91,6 +96,7 @@ def generate_options(config: RunConfig) -> GenerateOptions:
         data_root=data_root(),
         suite_target=str(Path(config.suite).resolve()) if Path(config.suite).exists() else None,
         limit=config.limit,
+        shard=config.shard_pair(),
         seed=config.seed,
         size=(config.size[0], config.size[1]) if config.size else None,
         batch_size=None if config.batch_size == "auto" else config.batch_size,
@@ -104,8 +110,9 @@ def generate_options(config: RunConfig) -> GenerateOptions:
 
 def score_options(config: RunConfig) -> ScoreOptions:
     """How the configuration wants to score."""
+    workspace, shard = Path(config.output), config.shard_pair()
     return ScoreOptions(
-        workspace=Path(config.output),
+        workspace=shard_folder(workspace, shard) if shard else workspace,
         data_root=data_root(),
         batch_size=None if config.batch_size == "auto" else config.batch_size,
         workers=None if config.workers == "auto" else config.workers,
