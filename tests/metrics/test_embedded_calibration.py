@@ -71,21 +71,21 @@ def score(embedded):
 
 
 def test_row_1_and_2_a_copy_is_the_same_person_unmoved(face, score):
-    assert score("facesim", face, face.copy())[""] == 1
+    assert score("facesim[dlib]", face, face.copy())[""] == 1
     assert score("landmarkdiff@ibench", face, face.copy())[""] == 0
     strict = score("landmarkdiff@strict", face, face.copy())
     assert strict == pytest.approx({"": 0, "procrustes": 0}, abs=1e-12)
-    pose = score("posediv", face, face.copy())
+    pose = score("posediv[dlib68]", face, face.copy())
     assert pose == pytest.approx(dict.fromkeys(pose, 0), abs=1e-5)
     assert score("expr_change", face, face.copy())[""] == 0
 
 
 def test_row_3_roll_is_measured_in_degrees(face, score):
-    moved = [score("posediv", face, rolled(face, k))["roll"] for k in (10, 20, 30)]
+    moved = [score("posediv[dlib68]", face, rolled(face, k))["roll"] for k in (10, 20, 30)]
     assert moved == pytest.approx([10, 20, 30], abs=4)
     assert moved == sorted(moved)
     # An anticlockwise turn lowers the signed roll, which grows clockwise.
-    assert score("headpose", face, rolled(face, 20))["roll_change"] < -16
+    assert score("headpose[dlib68]", face, rolled(face, 20))["roll_change"] < -16
 
 
 def test_row_4_roll_moves_landmarks_but_not_their_shape(face, score):
@@ -98,7 +98,7 @@ def test_row_4_roll_moves_landmarks_but_not_their_shape(face, score):
 
 @pytest.mark.parametrize("degrees", [10, 15, 20])
 def test_row_5_roll_keeps_the_identity(face, score, degrees):
-    assert score("facesim", face, rolled(face, degrees))[""] >= 0.85
+    assert score("facesim[dlib]", face, rolled(face, degrees))[""] >= 0.85
 
 
 def test_row_6_half_size_keeps_the_landmarks(face, score):
@@ -108,43 +108,43 @@ def test_row_6_half_size_keeps_the_landmarks(face, score):
 
 def test_row_7_padding_changes_little(face, score):
     assert score("landmarkdiff@ibench", face, padded(face))[""] < 0.03
-    assert score("facesim", face, padded(face))[""] >= 0.85
+    assert score("facesim[dlib]", face, padded(face))[""] >= 0.85
 
 
 def test_row_8_a_mirror_turns_yaw_and_roll_around(face, score):
-    assert score("facesim", face, mirrored(face))[""] >= 0.7
-    before = score("headpose", face, face)
-    after = score("headpose", face, mirrored(face))
+    assert score("facesim[dlib]", face, mirrored(face))[""] >= 0.7
+    before = score("headpose[dlib68]", face, face)
+    after = score("headpose[dlib68]", face, mirrored(face))
     assert after["yaw"] == pytest.approx(-before["yaw"], abs=6)
     assert after["roll"] == pytest.approx(-before["roll"], abs=6)
 
 
 def test_row_9_blur_lowers_similarity_step_by_step(face, score):
-    values = [1.0, *(score("facesim", face, blurred(face, sigma))[""] for sigma in (1, 2, 4))]
+    values = [1.0, *(score("facesim[dlib]", face, blurred(face, sigma))[""] for sigma in (1, 2, 4))]
     assert values == sorted(values, reverse=True)
     assert values[-1] < 0.7
 
 
 @pytest.mark.parametrize("factor", [0.5, 1.3])
 def test_row_10_brightness_changes_little(face, score, factor):
-    assert score("facesim", face, brightened(face, factor))[""] >= 0.8
+    assert score("facesim[dlib]", face, brightened(face, factor))[""] >= 0.8
     assert score("landmarkdiff@ibench", face, brightened(face, factor))[""] < 0.03
 
 
 def test_row_11_compression_lowers_similarity_step_by_step(face, score):
-    values = [1.0, *(score("facesim", face, compressed(face, q))[""] for q in (90, 50, 20))]
+    values = [1.0, *(score("facesim[dlib]", face, compressed(face, q))[""] for q in (90, 50, 20))]
     assert values == sorted(values, reverse=True)
 
 
 def test_row_12_another_person_is_less_similar_than_any_own_picture(faces, score):
     own = [
-        score("facesim", image, change)[""]
+        score("facesim[dlib]", image, change)[""]
         for image in faces.values()
         for change in (rolled(image, 10), rolled(image, 20), padded(image), mirrored(image))
     ]
     other = [
-        score("facesim", faces["astronaut"], faces["t1"])[""],
-        score("facesim", faces["t1"], faces["astronaut"])[""],
+        score("facesim[dlib]", faces["astronaut"], faces["t1"])[""],
+        score("facesim[dlib]", faces["t1"], faces["astronaut"])[""],
     ]
     assert max(other) <= 0.45
     assert max(other) < min(own) - 0.2
@@ -152,7 +152,12 @@ def test_row_12_another_person_is_less_similar_than_any_own_picture(faces, score
 
 def test_row_13_a_cropped_face_is_missing_not_zero(faces, score):
     body = np.ascontiguousarray(faces["astronaut"][260:])
-    for metric in ("facesim", "landmarkdiff@ibench", "landmarkdiff@strict", "posediv"):
+    for metric in (
+        "facesim[dlib]",
+        "landmarkdiff@ibench",
+        "landmarkdiff@strict",
+        "posediv[dlib68]",
+    ):
         with pytest.raises(MissingValueError) as caught:
             score(metric, faces["astronaut"], body)
         assert caught.value.missing.reason == "no_face"
@@ -167,7 +172,7 @@ def test_row_14_a_larger_stranger_moves_the_largest_face_only(faces, score):
     canvas = np.zeros((512, 512 + stranger.shape[1], 3), np.uint8)
     canvas[:, :512] = own
     canvas[: stranger.shape[0], 512:] = stranger
-    found = score("facesim", own, canvas)
+    found = score("facesim[dlib]", own, canvas)
     assert found[""] > 0.9
     assert found["largest"] < 0.5
     assert score("n_faces", own, canvas)[""] == 2

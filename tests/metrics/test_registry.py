@@ -190,7 +190,7 @@ def test_plugins_add_metrics_and_extractors(tmp_path):
         print(metric.info.columns(), extractor_order(["mean"]))
         print(build_extractor("mean", device="cuda:1", dtype="float32").device)
         print([info.name for info in list_metrics()][-1])
-        print(type(resolve(["facesim[dlib]"])[0]).__name__)
+        print(type(resolve(["facesim@strict[dlib]"])[0]).__name__)
         """,
     )
     assert run.stdout.splitlines() == [

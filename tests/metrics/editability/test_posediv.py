@@ -27,28 +27,28 @@ def score(name, reference, generated):
 
 
 def test_differences_are_absolute_and_per_axis():
-    found = score("posediv", features((10, -5, 2)), features((-12, 4, 32)))
+    found = score("posediv[dlib68]", features((10, -5, 2)), features((-12, 4, 32)))
     assert (found["yaw"], found["pitch"], found["roll"]) == (22, 9, 30)
 
 
 def test_geodesic_of_a_single_axis_is_the_difference():
-    found = score("posediv", features((0, 0, 10)), features((0, 0, 45)))
+    found = score("posediv[dlib68]", features((0, 0, 10)), features((0, 0, 45)))
     assert found["geodesic"] == pytest.approx(35)
 
 
 def test_differences_wrap_around():
-    found = score("posediv", features((0, 0, 170)), features((0, 0, -175)))
+    found = score("posediv[dlib68]", features((0, 0, 170)), features((0, 0, -175)))
     assert found["roll"] == pytest.approx(15)
     assert found["geodesic"] == pytest.approx(15)
 
 
 def test_equal_poses_have_no_difference():
-    found = score("posediv", features((10, -5, 2)), features((10, -5, 2)))
+    found = score("posediv[dlib68]", features((10, -5, 2)), features((10, -5, 2)))
     assert found == pytest.approx({"yaw": 0, "pitch": 0, "roll": 0, "geodesic": 0}, abs=1e-9)
 
 
 def test_signed_pose_keeps_the_sign():
-    found = score("headpose", features((10, -5, 2)), features((-12, 4, 32)))
+    found = score("headpose[dlib68]", features((10, -5, 2)), features((-12, 4, 32)))
     assert found == {
         "yaw": -12,
         "pitch": 4,
@@ -61,11 +61,11 @@ def test_signed_pose_keeps_the_sign():
 
 def test_the_most_similar_face_is_compared():
     # The first face has the descriptor of the reference.
-    found = score("posediv", features((0, 0, 0)), features((1, 2, 3), (50, 50, 50)))
+    found = score("posediv[dlib68]", features((0, 0, 0)), features((1, 2, 3), (50, 50, 50)))
     assert (found["yaw"], found["pitch"], found["roll"]) == (1, 2, 3)
 
 
-@pytest.mark.parametrize("name", ["posediv", "headpose", "expr_change"])
+@pytest.mark.parametrize("name", ["posediv[dlib68]", "headpose[dlib68]", "expr_change"])
 def test_missing_faces_are_reported(name):
     with pytest.raises(MissingValueError, match="no_face"):
         score(name, features((0, 0, 0)), features())
