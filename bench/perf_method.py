@@ -6,6 +6,7 @@ from typing import cast
 
 # method -> "module:function"; the function takes (size, device, steps) and returns a text
 BENCHMARKS = {
+    "dynamicid": "idbench.methods.dynamicid.performance:measure",
     "editedid": "idbench.methods.editedid.performance:measure",
     "editidv2": "idbench.methods.pulid.performance:measure",
     "pulid-flux": "idbench.methods.pulid.performance:measure",

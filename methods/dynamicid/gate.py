@@ -5,6 +5,7 @@ before they are made: summing q_a . k_{a,j} over heads a and tokens j is the dot
 whole query with the sum of the keys, so no score matrix is needed for the gate.
 """
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -37,7 +38,9 @@ def drop_weak(gate: Tensor, threshold: float) -> Tensor:
 
     Only in the official code (0.3); the paper has no threshold, which is `threshold=0.0`.
     """
-    return torch.where(gate < threshold, 0.0, gate)
+    # The functional form keeps what is greater than its argument, so that is the number below.
+    just_below = float(np.nextafter(np.float32(threshold), np.float32(-np.inf)))
+    return torch.nn.functional.threshold(gate, just_below, 0.0)
 
 
 def with_layout(gate: Tensor, inside: Tensor, beta: float) -> Tensor:

@@ -113,6 +113,7 @@ class Layout:
         self.height = height
         self.width = width
         self._masks: dict[tuple[int, torch.device], Tensor] = {}
+        self._unions: dict[tuple[int, torch.device], Tensor] = {}
         self._biases: dict[tuple[int, torch.device, torch.dtype, int], Tensor] = {}
 
     @property
@@ -139,7 +140,10 @@ class Layout:
 
     def union(self, num_queries: int, device: torch.device) -> Tensor:
         """Which queries are in any box, as bool of shape (batch, queries): M of equation 3."""
-        return self.masks(num_queries, device).any(dim=1)
+        key = (num_queries, device)
+        if key not in self._unions:
+            self._unions[key] = self.masks(num_queries, device).any(dim=1)
+        return self._unions[key]
 
     def suppression(
         self, num_queries: int, tokens_per_person: int, device: torch.device, dtype: torch.dtype
