@@ -15,7 +15,7 @@ def cosines(a: NDArray[np.floating], others: NDArray[np.floating]) -> NDArray[np
     Rounding can carry the quotient past 1 by one unit in the last place; it is cut off there.
     """
     one = np.asarray(a, np.float64).ravel()
-    many = np.asarray(others, np.float64).reshape(len(others), -1)
+    many = np.asarray(others, np.float64).reshape(-1, one.size)
     with np.errstate(invalid="ignore"):
         quotient = many @ one / (np.linalg.norm(many, axis=1) * np.linalg.norm(one))
     clipped: NDArray[np.float64] = np.clip(quotient, -1.0, 1.0)

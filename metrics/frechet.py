@@ -30,9 +30,11 @@ class Moments:
 
     def merged(self, other: "Moments") -> "Moments":
         """Moments of both sets together (Chan et al., parallel variance)."""
-        count = self.count + other.count
-        if count == 0:
+        if not other.count:
             return self
+        if not self.count:
+            return other
+        count = self.count + other.count
         shift = other.mean - self.mean
         share = self.count * other.count / count
         return Moments(
