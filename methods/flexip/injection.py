@@ -19,12 +19,16 @@ def cross_attentions(unet: UNet2DConditionModel) -> dict[str, Attention]:
     """Path to attention of every text cross-attention (`attn2`), in the order of the UNet.
 
     Raises:
-        ValueError: If one is not of the kind that Stable Diffusion 1.5 has.
+        ValueError: If there is none, or one is not of the kind that Stable Diffusion 1.5 has.
     """
     paths = [name.removesuffix(".processor") for name in unet.attn_processors]
     found = {
         path: cast(Attention, unet.get_submodule(path)) for path in paths if path.endswith("attn2")
     }
+    if not found:
+        raise ValueError(
+            "the UNet has no cross-attention named attn2; use a Stable Diffusion 1.5 UNet"
+        )
     for path, attn in found.items():
         special = (
             attn.residual_connection
