@@ -10,7 +10,8 @@ from idbench.commands.score import report as report_scored
 from idbench.commands.table import print_table, write_tables
 from idbench.environment import missing_extras
 from idbench.evaluate import ScoreOptions, score
-from idbench.generate import GenerateOptions, MethodSpec, generate
+from idbench.generate import GenerateOptions, generate
+from idbench.method_spec import MethodSpec
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import load_suite
 
@@ -71,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
     print_table(directories, COLUMNS)
     for path in [
         *write_tables(directories, args.output / "table", COLUMNS),
-        *draw(directories, x="facesim@strict", y="landmarkdiff@strict", output=args.output / "pareto"),
+        *draw(
+            directories, x="facesim@strict", y="landmarkdiff@strict", output=args.output / "pareto"
+        ),
     ]:
         print(path, file=sys.stderr)
     return 0

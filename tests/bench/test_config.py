@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from idbench.config import read_config
-from idbench.generate import MethodSpec
+from idbench.method_spec import MethodSpec
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -16,7 +16,8 @@ from PIL import Image
 
 from idbench import evaluate, extraction
 from idbench.evaluate import ScoreOptions, score
-from idbench.generate import GenerateOptions, MethodSpec, generate
+from idbench.generate import GenerateOptions, generate
+from idbench.method_spec import MethodSpec
 from idbench.metrics.images import read_rgb
 from idbench.metrics.protocol import (
     Features,

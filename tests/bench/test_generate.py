@@ -8,7 +8,8 @@ import pytest
 from PIL import Image
 
 from idbench.files import StorageError
-from idbench.generate import GenerateOptions, MethodSpec, generate, sample_seed
+from idbench.generate import GenerateOptions, generate, sample_seed
+from idbench.method_spec import MethodSpec
 from idbench.prompts.cases import hashed_seed
 from idbench.prompts.suites import Suite
 from idbench.records import Sample
@@ -265,3 +266,30 @@ def test_a_sample_that_kills_or_hangs_its_worker_is_poison(
     (failed,) = [s for s in samples_of(done.directory) if s.status == "failed"]
     assert (failed.case_id, failed.reason) == (bad, "poison")
     assert detail in str(failed.detail)
+
+
+HUNGRY = """
+    from pathlib import Path
+    LOG = Path(__file__).with_name("sizes.txt")
+
+    class OutOfMemoryError(RuntimeError):
+        pass
+
+    class Method:
+        def generate(self, requests):
+            with LOG.open("a") as log:
+                log.write(f"{len(requests)} ")
+            if len(requests) > 2:
+                raise OutOfMemoryError("no room")
+            return [request.references[0].image for request in requests]
+"""
+
+
+def test_a_batch_that_does_not_fit_is_halved_and_the_size_remembered(
+    pictures: Suite, method_file: Callable[[str], str], tmp_path: Path
+) -> None:
+    spec = MethodSpec(name=method_file(HUNGRY))
+    (done,) = generate(pictures, [spec], options(tmp_path, batch_size=5))
+    assert (done.made, done.failed) == (6, 0)
+    # 5 do not fit; halves of 2 do, also for the last one.
+    assert (tmp_path / "sizes.txt").read_text().split() == ["5", "2", "2", "1", "1"]

@@ -8,8 +8,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from idbench.generate import GenerateOptions, MethodSpec, generate, shard_of
+from idbench.generate import GenerateOptions, generate, shard_of
 from idbench.merge import MergeConflictError, merge
+from idbench.method_spec import MethodSpec
 from idbench.prompts.suites import Suite
 from idbench.records import Column, Score
 from idbench.store import RunError, RunStore, find_runs, load_frame

@@ -1,0 +1,185 @@
+"""The worker that generates: holds a method, asks it in batches, writes images, returns records."""
+
+import hashlib
+import io
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from idbench.files import StorageError, write_whole
+from idbench.method_spec import MethodSpec
+from idbench.methods.protocol import Failure, Method, Request
+from idbench.methods.wrappers.answers import as_image, sized
+from idbench.prompts.cases import Case
+from idbench.prompts.cases import Reference as CaseReference
+from idbench.records import Sample
+from idbench.requests import build_request
+
+log = logging.getLogger(__name__)
+
+Answer = tuple[Image.Image, bytes] | Failure
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Unit:
+    """One sample to make."""
+
+    case: Case
+    sample: int
+    seed: int
+    alias: str
+    distractor: CaseReference | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """Samples of one run that a method is asked for at once."""
+
+    run: int
+    spec: MethodSpec
+    directory: Path
+    units: tuple[Unit, ...]
+
+
+class Units:
+    """Batches of samples, for the executor: one sample is the smallest part."""
+
+    def split(self, batch: Batch) -> list[Batch]:
+        """One batch per sample."""
+        return [replace(batch, units=(unit,)) for unit in batch.units]
+
+    def poison(self, batch: Batch, detail: str) -> tuple[int, list[Sample]]:
+        """The records of samples that killed their worker."""
+        lost = Failure("poison", detail)
+        return batch.run, [_finish(batch.directory, unit, lost, 0.0) for unit in batch.units]
+
+
+class Generator:
+    """The worker: keeps the method of the run it is in, writes images, returns records."""
+
+    def __init__(
+        self, data_root: Path, device: str, dtype: str, size: tuple[int, int] | None
+    ) -> None:
+        """Loads nothing yet. `size` is (width, height) of the images, None the method's own."""
+        self._data_root, self._device, self._dtype, self._size = data_root, device, dtype, size
+        self._run: int | None = None
+        self._method: Method | None = None
+        self._fits: int | None = (
+            None  # the largest batch for which memory sufficed, once it did not
+        )
+
+    def __call__(self, batch: Batch) -> tuple[int, list[Sample]]:
+        """Makes the images of a batch and returns its run with the records."""
+        if self._method is None or self._run != batch.run:
+            if self._method is not None:
+                close(self._method)
+            self._method = None  # frees the old pipeline before the new one is loaded
+            self._method = batch.spec.build(self._device, self._dtype)
+            self._run, self._fits = batch.run, None
+        most = self._method.capabilities.max_people
+        requests: list[Request | Failure] = [self._request(unit, most) for unit in batch.units]
+        start = time.perf_counter()
+        made = iter(self._ask(self._method, [r for r in requests if isinstance(r, Request)]))
+        results = [next(made) if isinstance(r, Request) else r for r in requests]
+        seconds = (time.perf_counter() - start) / len(batch.units)
+        return batch.run, [
+            _finish(batch.directory, unit, result, seconds)
+            for unit, result in zip(batch.units, results, strict=True)
+        ]
+
+    def _ask(self, method: Method, requests: Sequence[Request]) -> list[Answer]:
+        """Asks for a batch, in parts where it is more than memory holds.
+
+        When the method raises, it is asked one by one, so that the fault falls on the right one.
+        """
+        size = min(self._fits or len(requests), len(requests))
+        if size < len(requests):
+            parts = [requests[start : start + size] for start in range(0, len(requests), size)]
+            return [answer for part in parts for answer in self._ask(method, part)]
+        if not requests:
+            return []
+        try:
+            answers: Sequence[Any] = list(method.generate(requests))
+            if len(answers) != len(requests):
+                raise ValueError(f"the method gave {len(answers)} results for {len(requests)}")
+        except StorageError:
+            raise
+        except Exception as error:  # whatever a method raises is that sample's failure
+            if len(requests) > 1:
+                if _is_out_of_memory(error):
+                    self._fits = len(requests) // 2
+                    return self._ask(method, requests)
+                return [self._ask(method, [request])[0] for request in requests]
+            log.warning("%s failed on %s", method.name, requests[0].case_id, exc_info=True)
+            reason = "out_of_memory" if _is_out_of_memory(error) else "error"
+            return [Failure(reason, f"{type(error).__name__}: {error}"[:2000])]
+        return [_encoded(r, answer) for r, answer in zip(requests, answers, strict=True)]
+
+    def _request(self, unit: Unit, most_people: int) -> Request | Failure:
+        people = len({reference.person for reference in unit.case.references})
+        if people > most_people:
+            return Failure("too_many_people", f"{people} people, the method does {most_people}")
+        try:
+            return build_request(
+                unit.case,
+                unit.sample,
+                unit.seed,
+                data_root=self._data_root,
+                alias=unit.alias,
+                distractor=unit.distractor,
+                size=self._size,
+            )
+        except (OSError, ValueError) as error:
+            return Failure("bad_reference", str(error))
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # By name, because torch may not be installed; its error is no MemoryError.
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _encoded(request: Request, answer: object) -> Answer:
+    """The answer as a lossless PNG, or why it is none."""
+    try:
+        image = sized(as_image(answer), request.width, request.height)
+        if isinstance(image, Failure):
+            return image
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", compress_level=1)
+    except (OSError, ValueError) as error:
+        return Failure("not_an_image", str(error))
+    return image, buffer.getvalue()
+
+
+def _finish(directory: Path, unit: Unit, result: Answer, seconds: float) -> Sample:
+    common: dict[str, Any] = {
+        "case_id": unit.case.case_id,
+        "sample": unit.sample,
+        "seed": unit.seed,
+        "seconds": seconds,
+    }
+    if isinstance(result, Failure):
+        return Sample(**common, status="failed", reason=result.reason, detail=result.detail)
+    image, png = result
+    path = Path("images") / unit.case.case_id / f"{unit.sample:03d}.png"
+    write_whole(directory / path, png)
+    return Sample(
+        **common,
+        status="ok",
+        path=path.as_posix(),
+        sha256=hashlib.sha256(png).hexdigest(),
+        width=image.width,
+        height=image.height,
+    )
+
+
+def close(method: Method) -> None:
+    """Ends what a method holds, such as a program, where it can be told to."""
+    close = getattr(method, "close", None)
+    if callable(close):
+        close()
