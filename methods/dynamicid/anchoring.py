@@ -9,11 +9,12 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor, nn
 
 from idbench.methods.common.sd15 import ddim_scheduler
+from idbench.methods.common.training import normal, rng_of
 from idbench.methods.dynamicid.anchoring_data import Sample, sample_latents
 from idbench.methods.dynamicid.attention import LORA_RANK
 from idbench.methods.dynamicid.control import SAAControl
 from idbench.methods.dynamicid.projection import FaceProjection
-from idbench.methods.dynamicid.training import TrainingConfig, normal, rng_of
+from idbench.methods.dynamicid.training import TrainingConfig
 
 NUM_TIMESTEPS = 1000
 

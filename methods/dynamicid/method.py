@@ -3,8 +3,7 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
-from hashlib import file_digest
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +12,7 @@ import torch
 from PIL import Image
 
 from idbench.methods import protocol
+from idbench.methods.common.locations import digest
 from idbench.methods.common.sd15 import check_size
 from idbench.methods.dynamicid.config import DynamicIDConfig
 from idbench.methods.dynamicid.faces import NoFaceError
@@ -116,10 +116,7 @@ class DynamicID(DynamicIDConfig):
             "exact_batches": self.exact_batches,
             "compile": self.compile,
             "dtype": self.dtype,
-            "weights": {
-                name: _sha256(path, path.stat().st_size, path.stat().st_mtime_ns)
-                for name, path in self.files.digested(keys).items()
-            },
+            "weights": {name: digest(path) for name, path in self.files.digested(keys).items()},
         }
 
     @cached_property
@@ -249,10 +246,3 @@ def people_of(request: Request) -> tuple[Person, ...]:
             "none must"
         )
     return tuple(people)
-
-
-@lru_cache(maxsize=256)
-def _sha256(path: Path, size: int, modified: int) -> str:
-    """Digest of a file; size and time of change are there so that a changed file is read anew."""
-    with path.open("rb") as stream:
-        return file_digest(stream, "sha256").hexdigest()

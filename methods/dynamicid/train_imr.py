@@ -16,6 +16,18 @@ from idbench.methods.common.files import sha256_of_file
 from idbench.methods.common.pretrained import load_stable_diffusion
 from idbench.methods.common.prompt_encoder import PromptEncoder
 from idbench.methods.common.sd15 import ddim_scheduler
+from idbench.methods.common.training import (
+    Report,
+    Trainee,
+    frozen_dtype,
+    indices_of_step,
+    make_accelerator,
+    normal,
+    read_config,
+    rng_of,
+    run,
+    share_of,
+)
 from idbench.methods.dynamicid.anchoring import NUM_TIMESTEPS
 from idbench.methods.dynamicid.anchoring_data import (
     latent_moments,
@@ -53,18 +65,6 @@ from idbench.methods.dynamicid.reconfigurator import (
     ReconfiguratorConfig,
 )
 from idbench.methods.dynamicid.token_cache import TokenCache
-from idbench.methods.dynamicid.training import (
-    Report,
-    Trainee,
-    frozen_dtype,
-    indices_of_step,
-    make_accelerator,
-    normal,
-    read_config,
-    rng_of,
-    run,
-    share_of,
-)
 from idbench.methods.dynamicid.variface import Identity, Portrait, read_identities
 from idbench.methods.dynamicid.weights import DynamicIDFiles, keypoint_file
 

@@ -13,6 +13,16 @@ from torch import Tensor
 from idbench.methods.common.files import sha256_of_file
 from idbench.methods.common.pretrained import load_stable_diffusion
 from idbench.methods.common.prompt_encoder import PromptEncoder
+from idbench.methods.common.training import (
+    Report,
+    Trainee,
+    frozen_dtype,
+    indices_of_step,
+    make_accelerator,
+    read_config,
+    run,
+    share_of,
+)
 from idbench.methods.dynamicid.anchoring import AnchoringConfig, AnchoringModel, make_batch
 from idbench.methods.dynamicid.anchoring_data import Caption, FeatureCache, read_captions
 from idbench.methods.dynamicid.checkpoints import build_projection, build_saa, read_saa, save_saa
@@ -23,16 +33,6 @@ from idbench.methods.dynamicid.injection import install_saa
 from idbench.methods.dynamicid.loading import load_clip_vision
 from idbench.methods.dynamicid.losses import noise_prediction_loss
 from idbench.methods.dynamicid.projection import FaceProjection, FaceProjectionConfig
-from idbench.methods.dynamicid.training import (
-    Report,
-    Trainee,
-    frozen_dtype,
-    indices_of_step,
-    make_accelerator,
-    read_config,
-    run,
-    share_of,
-)
 from idbench.methods.dynamicid.weights import DynamicIDFiles
 
 RESULT = "SAA.safetensors"

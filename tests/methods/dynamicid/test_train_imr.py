@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from idbench.methods.common.training import make_accelerator, read_config
 from idbench.methods.dynamicid.checkpoints import (
     build_keypoint_encoder,
     build_reconfigurator,
@@ -27,7 +28,6 @@ from idbench.methods.dynamicid.reconfiguration import (
 )
 from idbench.methods.dynamicid.token_cache import CachedIdentity
 from idbench.methods.dynamicid.train_imr import Stage, train
-from idbench.methods.dynamicid.training import make_accelerator, read_config
 from idbench.methods.dynamicid.variface import Portrait, write_landmarks
 from idbench.methods.dynamicid.weights import keypoint_file
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file
 
 from idbench.methods.common.pretrained import load_stable_diffusion
 from idbench.methods.common.prompt_encoder import PromptEncoder
+from idbench.methods.common.training import read_config
 from idbench.methods.dynamicid.anchoring import AnchoringConfig, draw_dropped, make_batch
 from idbench.methods.dynamicid.anchoring_data import (
     Caption,
@@ -25,7 +26,6 @@ from idbench.methods.dynamicid.checkpoints import read_saa
 from idbench.methods.dynamicid.faces import FaceAnalyser
 from idbench.methods.dynamicid.losses import noise_prediction_loss
 from idbench.methods.dynamicid.train_saa import make_model, train
-from idbench.methods.dynamicid.training import read_config
 
 SETTINGS = {
     "steps": 4,

@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from idbench.methods.dynamicid.anchoring import AnchoringConfig
-from idbench.methods.dynamicid.training import (
+from idbench.methods.common.training import (
     Checkpoints,
     TrainingConfig,
     TrainingLog,
@@ -16,6 +15,7 @@ from idbench.methods.dynamicid.training import (
     read_config,
     rng_of,
 )
+from idbench.methods.dynamicid.anchoring import AnchoringConfig
 
 GOOD = {"output": "out", "steps": 3, "data": "data.json", "weights": "weights"}
 
