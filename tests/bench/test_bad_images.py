@@ -114,7 +114,7 @@ def scores(
             [
                 "run", "--suite", "demo", "--limit", str(len(PICTURES)), "--workers", "1",
                 "--method", f"images:{folder / 'images'}", "--output", str(folder / "runs"),
-                "--metrics", "facesim,n_faces,landmarkdiff@ibench",
+                "--metrics", "facesim[dlib],n_faces,landmarkdiff@ibench",
             ]
         )  # fmt: skip
     assert code == 1  # failures above the allowed share, which is none
