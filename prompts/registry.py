@@ -75,7 +75,7 @@ SUITES: dict[str, SuiteInfo] = _table(
         references=7,
         prompts=3,
         cases=21,
-        sources=("embedded",),
+        sources=("embedded", "scikit-image", "insightface"),
         licence="cut at build time from pictures that scikit-image (public domain) and insightface "
         "(no stated licence) install; never redistributed",
         fetch="bundled",
