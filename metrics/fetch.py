@@ -23,7 +23,7 @@ _CHUNK = 1 << 20
 _MAX_MEMBER_BYTES = 8 << 30
 
 
-class OfflineError(RuntimeError):
+class OfflineError(ConnectionError):
     """A download was asked for while offline mode is on."""
 
 
