@@ -7,7 +7,6 @@ import torch
 
 from idbench.methods.common.training import (
     Checkpoints,
-    TrainingConfig,
     TrainingLog,
     epoch_order,
     indices_of_step,
@@ -16,6 +15,7 @@ from idbench.methods.common.training import (
     rng_of,
 )
 from idbench.methods.dynamicid.anchoring import AnchoringConfig
+from idbench.methods.dynamicid.training import TrainingConfig
 
 GOOD = {"output": "out", "steps": 3, "data": "data.json", "weights": "weights"}
 
