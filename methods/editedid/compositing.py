@@ -10,7 +10,7 @@ from scipy.ndimage import distance_transform_edt, gaussian_filter
 from scipy.sparse import csr_array
 from scipy.sparse.linalg import cg
 
-from idbench.methods.editedid.masks import Mask
+from idbench.methods.editedid.masks import Mask, mask_image
 from idbench.methods.editedid.registration import Crop
 
 # Shares of the side of the crop, section 5 of the specification.
@@ -88,7 +88,7 @@ def composite(
 def _inpainted(
     pixels: NDArray[np.uint8], rings: Mask, inpainter: Inpainter, seed: int
 ) -> NDArray[np.uint8]:
-    image, mask = Image.fromarray(pixels), Image.fromarray((rings * 255).astype(np.uint8))
+    image, mask = Image.fromarray(pixels), mask_image(rings)
     painted = inpainter(image, mask, seed)
     if painted.size != image.size:
         raise ValueError(f"the inpainter must return {image.size} pixels, got {painted.size}")
@@ -102,7 +102,7 @@ def _at_scale(patch: Patch, shape: tuple[int, int]) -> tuple[_Pixels, Mask]:
     ends within the crop.
     """
     crop, side = patch.crop, patch.crop.side
-    image, grey = patch.image.convert("RGB"), Image.fromarray(patch.mask.astype(np.uint8) * 255)
+    image, grey = patch.image.convert("RGB"), mask_image(patch.mask)
     if image.size != (side, side):
         image = image.resize((side, side), Image.Resampling.LANCZOS)
     if grey.size != (side, side):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from idbench.methods.editedid.faces import Box
+from idbench.methods.editedid.masks import MaskLike
 from idbench.methods.editedid.text import Prompts
 
 
@@ -14,13 +15,14 @@ class EditedElement:
 
     Attributes:
         text: As it will stand in the prompt.
-        mask: Of the edited image's proportions; without one a face parser must know the element.
+        mask: Of the edited image's proportions, see `user_mask`; without one a face parser must
+            know the element.
         person: Whose it is, counted from the left; with None each connected part of the mask goes
             to the face that it overlaps most, and an element without a mask to everybody.
     """
 
     text: str
-    mask: Image.Image | None = None
+    mask: MaskLike | None = None
     person: int | None = None
 
 
@@ -67,7 +69,7 @@ class Job:
     edited: Image.Image
     elements: tuple[EditedElement, ...] = ()
     identity: tuple[str, ...] = ("face",)
-    identity_masks: tuple[tuple[str, Image.Image], ...] = ()
+    identity_masks: tuple[tuple[str, MaskLike], ...] = ()
     places: tuple[FacePlace, ...] = ()
     pairs: tuple[tuple[int, int], ...] | None = None
     prompts: Prompts | None = None

@@ -3,12 +3,14 @@
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw
 
 from idbench.methods.editedid.faces import Box
 
 Mask = NDArray[np.bool_]
+# A tensor is taken through numpy, so that this module needs no torch.
+MaskLike = Image.Image | ArrayLike
 
 _FACE = ("face", "nose", "re", "le", "rb", "lb", "ulip", "imouth", "llip")
 
@@ -77,9 +79,32 @@ def face_oval(box: Box, size: tuple[int, int]) -> Mask:
     return np.asarray(image) > 0
 
 
-def user_mask(mask: Image.Image, size: tuple[int, int]) -> Mask:
-    """A mask of the user at the size of the image; one half and more is the element."""
-    grey = mask.convert("L")
+def mask_image(mask: Mask) -> Image.Image:
+    """A mask as an image of mode "L"."""
+    return Image.fromarray(mask.astype(np.uint8) * 255)
+
+
+def user_mask(mask: MaskLike, size: tuple[int, int]) -> Mask:
+    """A mask of the user at the size of the image; one half and more is the element.
+
+    Args:
+        mask: An image, or an array or tensor on the CPU of (height, width), with or without axes
+            of length one, of bool, of [0, 1] or of [0, 255].
+        size: (width, height) of the result.
+
+    Raises:
+        ValueError: If an array has another shape.
+    """
+    grey = mask.convert("L") if isinstance(mask, Image.Image) else _grey(np.asarray(mask))
     if grey.size != size:
         grey = grey.resize(size, Image.Resampling.BILINEAR)
     return np.asarray(grey) >= 128
+
+
+def _grey(array: NDArray[np.generic]) -> Image.Image:
+    flat = np.squeeze(array) if array.ndim > 2 else array
+    if flat.ndim != 2:
+        raise ValueError(f"a mask needs the shape (height, width), got {array.shape}")
+    values = flat.astype(np.float64)
+    scale = 255.0 if values.max(initial=0.0) <= 1.0 else 1.0
+    return Image.fromarray(np.clip(np.rint(scale * values), 0, 255).astype(np.uint8))

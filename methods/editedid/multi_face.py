@@ -154,7 +154,7 @@ class MultiFaceEditedID:
             self.pipeline(pairs[start : start + size], config, reconstructions=reconstructions)
             for start in range(0, len(pairs), size)
         ]
-        _warn_of_vanished(outputs)
+        _report(outputs)
         crops = iter([image for output in outputs for image in output.images])
         rebuilt = iter([both for output in outputs for both in output.reconstructions])
         return [self._composited(image, crops, rebuilt) for image in prepared]
@@ -186,7 +186,12 @@ class MultiFaceEditedID:
         )
 
 
-def _warn_of_vanished(outputs: Sequence[EditedIDOutput]) -> None:
+def _report(outputs: Sequence[EditedIDOutput]) -> None:
+    for output in outputs:
+        if output.null_text is not None:
+            # A first step far above the others says that the mixing offsets are not absorbed.
+            last = [f"{losses[-1].max():.2e}" for losses in output.null_text.losses]
+            _log.info("largest null-text loss left after each step: %s", ", ".join(last))
     gone = sorted({size for output in outputs for size in output.entangled.vanished}, reverse=True)
     if gone:
         _log.warning(

@@ -17,6 +17,7 @@ from idbench.methods.editedid.faces import (
     intersection_over_union,
 )
 from idbench.methods.editedid.jobs import FacePlace, Job
+from idbench.methods.editedid.masks import mask_image
 
 # Section 5 of the specification: no pair above this cost, and the share of identity in it.
 MAX_COST, IDENTITY_SHARE = 0.9, 0.5
@@ -129,9 +130,7 @@ def bind_mask(mask: Image.Image, boxes: Sequence[Box]) -> list[Image.Image | Non
     for number in range(1, count + 1):
         part = parts == number
         shares[_owner(part, boxes)] |= part
-    return [
-        Image.fromarray((share * 255).astype(np.uint8)) if share.any() else None for share in shares
-    ]
+    return [mask_image(share) if share.any() else None for share in shares]
 
 
 def _owner(part: NDArray[np.bool_], boxes: Sequence[Box]) -> int:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from torch import Tensor
+from torch import Tensor, nn
 
 from idbench.methods.editedid.codec import decode
 from idbench.methods.editedid.config import EditedIDConfig
@@ -77,11 +77,12 @@ def random_pipeline(size: str, *, device: str = "cpu", dtype: torch.dtype) -> Ed
         layers_per_block=2 if size == "full" else 1,
         norm_num_groups=unet.get("norm_num_groups", 32),
     )
+    # torch's own `to`: that of diffusers warns of parts to keep in float32 where there are none.
     return EditedIDPipeline(
-        vae=vae.to(device, dtype),
+        vae=nn.Module.to(vae, device, dtype),
         text_encoder=None,
         tokenizer=None,
-        unet=UNet2DConditionModel(**unet).to(device, dtype),
+        unet=nn.Module.to(UNet2DConditionModel(**unet), device, dtype),
         scheduler=HybridDDIMDPMScheduler(),
     )
 

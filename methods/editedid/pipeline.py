@@ -202,7 +202,7 @@ class EditedIDPipeline(DiffusionPipeline):  # type: ignore[misc]  # untyped base
             self._check(index, pair)
         images = [image for pair in pairs for image in (pair.original, pair.intermediate)]
         latents = encode_images(self.vae, images)
-        texts = [prompt for pair in pairs for prompt in pair.prompts]
+        texts = [prompt for pair in pairs for prompt in pair.prompts.by_role]
         embeds = encode_prompts(self.tokenizer, self.text_encoder, [*texts, ""])
         masks = [
             torch.from_numpy(np.stack([getattr(pair, name) for pair in pairs])).float()[:, None]

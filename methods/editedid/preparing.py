@@ -1,6 +1,6 @@
 """From people and elements to registered crops with masks and prompts."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from idbench.methods.editedid.masks import (
     Mask,
     MissingMaskError,
     face_oval,
+    mask_image,
     parsed_mask,
     user_mask,
 )
@@ -78,12 +79,20 @@ def prepare_face(
     )
     original = _Side(crop, resolution, registration.bring(job.original), registration.face, parser)
     intermediate = _Side(crop, resolution, edited, face_i, parser)
-    given = {name: registration.bring(_sized(m, job)) for name, m in job.identity_masks}
-    mask_o = original.union({name: given.get(name) for name in job.identity})
-    masks_i = {
-        element.text: intermediate.union({element.text: element.mask}) for element in elements
+    given = {
+        name: user_mask(registration.bring(mask_image(user_mask(mask, job.original.size))), size)
+        for name, mask in job.identity_masks
     }
-    kept = [text for text, mask in masks_i.items() if mask.any()]
+    mask_o = np.zeros((resolution, resolution), dtype=bool)
+    for name in job.identity:
+        mask_o |= original.mask(name, given.get(name))
+    mask_i, kept = np.zeros_like(mask_o), []
+    for element in elements:
+        known = None if element.mask is None else user_mask(element.mask, size)
+        mask = intermediate.mask(element.text, known)
+        mask_i |= mask
+        if mask.any() and element.text not in kept:
+            kept.append(element.text)
     x0, y0, x1, y1 = face_i.box
     return PreparedFace(
         person=person.person,
@@ -91,7 +100,7 @@ def prepare_face(
             original=original.image,
             intermediate=intermediate.image,
             mask_o=mask_o,
-            mask_i=np.logical_or.reduce([np.zeros_like(mask_o), *(masks_i[text] for text in kept)]),
+            mask_i=mask_i,
             prompts=job.prompts or prompts_for(job.identity, kept),
         ),
         crop=crop,
@@ -109,7 +118,7 @@ def elements_by_person(
     for element in job.elements:
         masks: Sequence[Image.Image | None] = [None] * len(people)
         if element.mask is not None:
-            whole = Image.fromarray(user_mask(element.mask, size))
+            whole = mask_image(user_mask(element.mask, size))
             masks = bind_mask(whole, boxes) if element.person is None else [whole] * len(people)
         for share, person, mask in zip(shares, people, masks, strict=True):
             named = element.person in (None, person.person)
@@ -129,16 +138,11 @@ class _Side:
         self.image = crop.image(image.convert("RGB"), side)
         self._labels = None if parser is None else parser(self.image, self._face)
 
-    def union(self, elements: Mapping[str, Image.Image | None]) -> Mask:
-        """Union of the masks of elements, each the user's, the parser's or the face's oval."""
-        union = np.zeros((self._side, self._side), dtype=bool)
-        for name, mask in elements.items():
-            union |= self._mask(name, mask)
-        return union
-
-    def _mask(self, name: str, given: Image.Image | None) -> Mask:
+    def mask(self, name: str, given: Mask | None) -> Mask:
+        """Where an element is: by a mask of the image, by the parser, or the oval of a face."""
         if given is not None:
-            return user_mask(self._crop.image(given, self._side), (self._side, self._side))
+            cut = self._crop.image(mask_image(given), self._side)
+            return user_mask(cut, cut.size)
         if self._parser is not None and self._labels is not None:
             return parsed_mask(name, self._labels, self._parser.labels)
         if name in ("face", "head"):
@@ -146,8 +150,3 @@ class _Side:
         raise MissingMaskError(
             f"no mask for the element {name!r} and no face parser; give a mask or set parser"
         )
-
-
-def _sized(mask: Image.Image, job: Job) -> Image.Image:
-    """A mask of the original at the original's size."""
-    return Image.fromarray(user_mask(mask, job.original.size))

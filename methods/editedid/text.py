@@ -41,9 +41,10 @@ class Prompts:
     elements_i: tuple[str, ...] = ()
     windows: Mapping[str, Bound] = field(default_factory=dict)
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
-        """The three prompts by role."""
-        return iter((self.original, self.intermediate, self.target))
+    @property
+    def by_role(self) -> tuple[str, str, str]:
+        """The three prompts: original, intermediate, target."""
+        return self.original, self.intermediate, self.target
 
 
 def prompts_for(identity: Sequence[str], elements: Sequence[str]) -> Prompts:
@@ -77,7 +78,7 @@ def token_swap(tokenizer: CLIPTokenizer, prompts: Prompts, config: EditedIDConfi
     Raises:
         ValueError: If an element is not in its prompts, or is listed twice.
     """
-    original, intermediate, target = (tokenised(tokenizer, prompt) for prompt in prompts)
+    original, intermediate, target = (tokenised(tokenizer, prompt) for prompt in prompts.by_role)
     for elements, source in (
         (prompts.elements_o, original),
         (prompts.elements_i, intermediate),

@@ -51,8 +51,8 @@ def official_layer(tensors, meta, name, context_dim=None):
 
 def parity_gate(tensors, meta, case, **settings):
     """The gate as released: down blocks, first half of the batch, window in whole steps."""
-    steps = 10
     start, end = case["window"]
+    steps = max(end, case["cur_step"]) + 2
     config = EditedIDConfig(
         num_inference_steps=steps,
         overlap=tuple(case["overlap_weight"]),
@@ -64,7 +64,11 @@ def parity_gate(tensors, meta, case, **settings):
         **settings,
     )
     gate = AttentionalGate(
-        config, tensors["mask1"], tensors["mask2"], [swap()], latent_size=meta["hw"]
+        config,
+        tensors["mask1"],
+        tensors["mask2"],
+        [swap(windows=torch.ones(steps + 1, 77))],
+        latent_size=meta["hw"],
     )
     gate.set_step(case["cur_step"])
     return gate

@@ -62,6 +62,26 @@ def test_user_masks_are_scaled_and_thresholded():
     assert user_mask(Image.new("L", (10, 10), 255), (64, 64)).all()
 
 
+@pytest.mark.parametrize(
+    "mask",
+    [
+        np.array([[False, True], [True, True]]),
+        np.array([[0.2, 0.7], [0.5, 1.0]]),
+        np.array([[[100.0], [200.0]], [[128.0], [255.0]]]),
+        np.array([[0, 1], [1, 1]]),
+        torch.tensor([[[0.0, 1.0], [1.0, 1.0]]]),
+        torch.tensor([[False, True], [True, True]]),
+    ],
+)
+def test_user_masks_may_be_arrays_and_tensors(mask):
+    assert user_mask(mask, (2, 2)).tolist() == [[False, True], [True, True]]
+
+
+def test_arrays_of_another_shape_are_no_masks():
+    with pytest.raises(ValueError, match=r"\(height, width\), got \(2, 2, 3\)"):
+        user_mask(np.zeros((2, 2, 3)), (2, 2))
+
+
 def test_face_quad_by_hand():
     """Upright face: x spans max(2 * 40, 1.8 * 45) = 81, centred a tenth of 45 below the eyes."""
     quad = face_quad(LANDMARKS)

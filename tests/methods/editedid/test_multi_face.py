@@ -19,6 +19,10 @@ from idbench.methods.editedid.multi_face import MultiFaceEditedID
 from idbench.methods.editedid.registration import RegistrationError
 from idbench.methods.protocol import Edit, EditFace, Element, Failure, Method, Request
 from idbench.methods.registry import build, method_info
+from idbench.prompts.cases import hashed_seed
+from idbench.prompts.materialise import materialise
+from idbench.prompts.suites import load_suite
+from idbench.requests import build_request
 
 FAST = EditedIDConfig(num_inference_steps=2, null_mode="prompt")
 BOXES = [(40, 40, 100, 100), (160, 60, 230, 130), (300, 30, 360, 90)]
@@ -99,6 +103,17 @@ def test_each_face_keeps_its_own_elements(restorer):
         "a photo of a face with red cap",
         "a photo of a face",
     ]
+
+
+def test_two_masks_of_one_element_are_united(restorer):
+    left, right = (40, 40, 60, 100), (80, 40, 100, 100)
+    elements = tuple(EditedElement(text="earrings", mask=band(box)) for box in (left, right))
+    (face,) = restorer.prepare(job(elements=elements), FAST).faces
+    (whole,) = restorer.prepare(
+        job(elements=(EditedElement(text="earrings", mask=band(left, right)),)), FAST
+    ).faces
+    assert np.array_equal(face.pair.mask_i, whole.pair.mask_i)
+    assert face.pair.prompts.elements_i == ("earrings",)
 
 
 def test_masks_follow_the_crop(restorer):
@@ -199,6 +214,15 @@ def test_a_parser_finds_elements_on_both_sides(pipeline):
     assert np.array_equal(face.pair.mask_o, ~face.pair.mask_i)
 
 
+def test_center_crop_takes_the_middle_of_both(restorer):
+    """The preprocessing of null-text inversion, for parity."""
+    config = replace(FAST, preprocess="center_crop")
+    (face,) = restorer.prepare(job(), config).faces
+    assert (face.crop.left, face.crop.top, face.crop.side) == (100, 0, 200)
+    expected = job().edited.crop((100, 0, 300, 200)).resize((64, 64), Image.Resampling.LANCZOS)
+    assert face.pair.intermediate.tobytes() == expected.tobytes()
+
+
 def test_nobody_to_restore(restorer):
     with pytest.raises(NoFaceError):
         restorer.prepare(job(places=()), FAST)
@@ -288,6 +312,28 @@ def test_registered_by_name(tiny_model):
         build("editedid", {"base": str(tiny_model), "w_init": "0.7"})
 
 
+@pytest.mark.parametrize("mode", ["prompt", "optimised"])
+def test_tiny_edit_from_suite_to_image(tiny_model, tmp_path, mode):
+    """All six cases of the bundled suite through requests, real files and real loaders."""
+    pytest.importorskip("skimage")
+    suite = load_suite("tiny-edit", data_root=tmp_path)
+    materialise(suite, tmp_path)
+    requests = [
+        build_request(case, 0, hashed_seed(case.case_id, 0), data_root=tmp_path)
+        for case in suite.cases
+    ]
+    settings = {**SETTINGS, "null_mode": mode, "null_inner_steps": 1}
+    answers = EditedID(base=tiny_model, **settings).generate(requests)
+    for request, image in zip(requests, answers, strict=True):
+        before, after = np.asarray(request.edit.edited), np.asarray(image)
+        x0, y0, x1, y1 = (round(edge) for edge in request.edit.faces[0].edited_box)
+        assert (before != after)[y0:y1, x0:x1].any()
+        # The crop is 1.8 faces of 107 pixels around (223.5, 117.5).
+        beyond = np.ones(before.shape[:2], dtype=bool)
+        beyond[14:222, 120:328] = False
+        assert np.array_equal(before[beyond], after[beyond])
+
+
 # The conformance kit measures with scikit-image's astronaut, or with drawings.
 @pytest.mark.slow
 def test_conformance(tiny_model, monkeypatch):
@@ -332,6 +378,7 @@ def test_verb_writes_the_result_and_says_what_it_did(files, tiny_model, capsys):
     ]
     told = capsys.readouterr().out
     assert told.startswith("face 0: 108 px crop, one frame, rebuilt at ")
+    assert "the autoencoder alone gives" in told
     assert told.endswith(f"wrote {files / 'c.png'}\n")
 
 

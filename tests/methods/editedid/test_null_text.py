@@ -34,7 +34,7 @@ class Toy:
         pairs = torch.stack([scale * states for scale in scales], 1).flip(0)
         return list(pairs.to(dtype))
 
-    def optimise(self, roles="oi", scales=(1.0,), dtype=torch.float64, **settings):
+    def optimise(self, roles="oi", scales=(1.0,), dtype=torch.float64, loss_scale=1.0, **settings):
         targets = self.targets(roles, scales, dtype)
         prompts = torch.stack([self.tensors[f"c_{role}"][0] for role in roles])
         config = (
@@ -47,6 +47,7 @@ class Toy:
             self.tensors["u0"].to(dtype),
             self.scheduler,
             config,
+            loss_scale=loss_scale,
         )
 
 
@@ -135,3 +136,10 @@ def test_updates_are_those_of_torch_adam(toy):
 def test_a_pair_below_the_threshold_takes_one_update_only(toy):
     found = toy[0].optimise(null_stop=1e3)
     assert torch.stack(found.inner_steps).flatten().tolist() == [1] * len(found.inner_steps)
+
+
+@pytest.mark.golden
+def test_the_scale_of_the_loss_moves_nothing(toy):
+    plain, scaled = toy[0].optimise(), toy[0].optimise(loss_scale=1024.0)
+    for ours, theirs in zip(scaled.embeddings, plain.embeddings, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)

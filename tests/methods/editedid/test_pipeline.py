@@ -248,3 +248,13 @@ def test_pickled_weights_are_not_read(tiny_model, tmp_path):
     torch.save({}, folder / "vae" / "diffusion_pytorch_model.bin")
     with pytest.raises(OSError, match="safetensors"):
         load_pipeline(folder)
+
+
+@pytest.mark.parametrize("config", [FAST, OPTIMISED], ids=["fast", "optimised"])
+def test_half_precision_keeps_latents_in_float32(tiny_model, config):
+    pipeline = load_pipeline(tiny_model, dtype=torch.bfloat16)
+    output = pipeline([pair()], replace(config, guidance_scale=1.5))
+    assert all(state.dtype == torch.float32 for state in output.entangled.states)
+    assert torch.isfinite(final(output)).all()
+    start = output.entangled.states[0][0]
+    assert torch.equal(start[0], start[1])
