@@ -37,14 +37,16 @@ def cases(golden):
 
 
 @pytest.fixture(scope="session")
-def case(cases):
-    """One case by name; skips where another set of goldens has no such case."""
+def full_size(cases):
+    """The case of a full-size module with closed-form weights, known by one of its inputs."""
 
-    def find(file, name):
-        found = [entry for entry in cases(file) if entry.name == name]
-        if not found:
-            pytest.skip(f"dynamicid_{file} has no case {name}")
-        return found[0]
+    def find(file, given):
+        (found,) = (
+            entry
+            for entry in cases(file)
+            if "num_parameters" in entry.meta and f"in/{given}" in entry.tensors
+        )
+        return found
 
     return find
 

@@ -37,8 +37,8 @@ def test_features_agree_with_the_official_code(cases):
 
 @pytest.mark.golden
 @torch.no_grad()
-def test_full_size_agrees_with_the_official_code(case, fill_closed_form):
-    golden = case("imr", "keypoint_full_formula")
+def test_full_size_agrees_with_the_official_code(full_size, fill_closed_form):
+    golden = full_size("imr", "landmark_image")
     module = fill_closed_form(KeypointEncoder())
     found = module(golden.tensors["in/landmark_image"])
     torch.testing.assert_close(found, golden.tensors["out/feature_eval"], atol=1e-4, rtol=0)

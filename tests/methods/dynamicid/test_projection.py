@@ -37,8 +37,8 @@ def test_tokens_agree_with_the_official_code(cases):
 
 @pytest.mark.golden
 @torch.no_grad()
-def test_full_size_agrees_with_the_official_code(case, fill_closed_form):
-    golden = case("face_projection", "full_formula")
+def test_full_size_agrees_with_the_official_code(full_size, fill_closed_form):
+    golden = full_size("face_projection", "id_embeds")
     module = fill_closed_form(FaceProjection())
     numbers = np.arange(257 * 1280, dtype=np.float64)
     clip_hidden = np.sin(0.913 * numbers + golden.meta["c"]).reshape(1, 257, 1280)

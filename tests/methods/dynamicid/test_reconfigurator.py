@@ -56,8 +56,8 @@ def test_motion_and_identity_tokens_agree_with_the_official_code(golden_modules)
 
 @pytest.mark.golden
 @torch.no_grad()
-def test_full_size_agrees_with_the_official_code(case, fill_closed_form):
-    golden = case("imr", "imr_full_formula")
+def test_full_size_agrees_with_the_official_code(full_size, fill_closed_form):
+    golden = full_size("imr", "source_tokens")
     module = fill_closed_form(IdentityMotionReconfigurator())
     found = module(**golden.group("in"))
     expected = golden.tensors["out/predicted_tokens"]
