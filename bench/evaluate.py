@@ -11,13 +11,14 @@ from pathlib import Path
 from idbench.canonical import canonical_json, fingerprint
 from idbench.extraction import TRANSIENT, Graph, Input, Losses, extract
 from idbench.features import FeatureStore
-from idbench.metrics.protocol import Metric, Missing, MissingValueError, Observation
-from idbench.metrics.registry import resolve
+from idbench.metrics.protocol import Metric, Missing, MissingValueError, Observation, SetMetric
+from idbench.metrics.registry import resolve, resolve_sets
 from idbench.observations import Observer
 from idbench.progress import Progress
 from idbench.prompts.materialise import materialise
 from idbench.prompts.suites import Suite
 from idbench.records import Column, Sample, Score
+from idbench.set_scores import compute_set_scores, inputs_of
 from idbench.store import RunStore
 
 log = logging.getLogger(__name__)
@@ -58,7 +59,7 @@ class Scored:
     kept: int
 
 
-def columns_of(metric: Metric, details: Mapping[str, object]) -> tuple[Column, ...]:
+def columns_of(metric: Metric | SetMetric, details: Mapping[str, object]) -> tuple[Column, ...]:
     """The columns of a metric; `details` is what its fingerprint is made of."""
     info = metric.info
     return tuple(
@@ -91,8 +92,9 @@ def score(
         StorageError: If the disk refuses; what was recorded stays.
         WorkerDiedError: If a worker process died.
     """
-    chosen = resolve(metrics)
-    names = {name for metric in chosen for needed in metric.needs.values() for name in needed}
+    chosen, sets = resolve(metrics), resolve_sets(metrics)
+    needs = [*(metric.needs for metric in chosen), *(metric.needs for metric in sets)]
+    names = {name for need in needs for extractors in need.values() for name in extractors}
     graph = Graph(names, options.device, options.dtype)
     with ExitStack() as stack:
         features = FeatureStore(options.workspace / "features.sqlite")
@@ -103,9 +105,9 @@ def score(
             materialise(suite, options.data_root)
             store = stack.enter_context(RunStore.open(directory))
             stack.enter_context(store.writing())
-            reader = Observer(store, suite, chosen, graph, options.data_root, base)
+            reader = Observer(store, suite, needs, graph, options.data_root, base)
             retry = TRANSIENT if options.retry_failed else ()
-            jobs.append(_Job(store, reader, chosen, retry))
+            jobs.append(_Job(store, reader, chosen, sets, retry))
         losses = extract(
             (wanted for job in jobs for wanted in job.wanted()),
             graph,
@@ -113,7 +115,7 @@ def score(
             batch_size=options.batch_size,
             workers=options.resolved_workers(),
         )
-        total = sum(len(job.todo) for job in jobs)
+        total = sum(len(job.todo) + job.set_samples for job in jobs)
         with Progress("score", total, "samples") as progress:
             return [job.score(features, losses, progress) for job in jobs]
 
@@ -122,7 +124,12 @@ class _Job:
     """One run to score: which samples lack which columns."""
 
     def __init__(
-        self, store: RunStore, reader: Observer, metrics: Sequence[Metric], retry: Sequence[str]
+        self,
+        store: RunStore,
+        reader: Observer,
+        metrics: Sequence[Metric],
+        sets: Sequence[SetMetric],
+        retry: Sequence[str],
     ) -> None:
         self.store, self.reader, self.metrics = store, reader, metrics
         self.columns = [columns_of(metric, _details(metric, reader)) for metric in metrics]
@@ -137,10 +144,18 @@ class _Job:
         wanted = set().union(*self.missing)
         self.todo = [s for s in samples if (s.case_id, s.sample) in wanted]
         self.kept = len(samples) - len(self.todo)
+        inputs = inputs_of(store.samples(), reader)
+        set_columns = [(metric, columns_of(metric, _details(metric, reader))) for metric in sets]
+        self.stale_sets = [
+            (metric, columns)
+            for metric, columns in set_columns
+            if any(store.set_inputs(c.name, c.fingerprint) != inputs for c in columns)
+        ]
+        self.set_samples = len(self.stale_sets) * len(store.samples())
 
     def wanted(self) -> Iterator[tuple[Input, Sequence[str]]]:
         """The inputs of all observations to score, with the extractors to run over each."""
-        for sample in self.todo:
+        for sample in self.store.samples("ok") if self.stale_sets else self.todo:
             if sample.status == "ok":
                 for role, inputs in self.reader.inputs(sample).items():
                     for entry in inputs:
@@ -163,6 +178,12 @@ class _Job:
                         scores += _scores(metric, columns, sample, observations.get(place))
             self.store.add_scores(scores)
             progress.advance(len(chunk))
+        for set_metric, columns in self.stale_sets:
+            self.store.add_set_scores(
+                compute_set_scores(
+                    self.store, self.reader, set_metric, columns, features, losses, progress
+                )
+            )
         return Scored(
             directory=self.store.directory,
             columns=tuple(column for columns in self.columns for column in columns),
@@ -171,7 +192,7 @@ class _Job:
         )
 
 
-def _details(metric: Metric, reader: Observer) -> dict[str, object]:
+def _details(metric: Metric | SetMetric, reader: Observer) -> dict[str, object]:
     details: dict[str, object] = {
         "metric": metric.info.name,
         "protocol": metric.info.protocol,

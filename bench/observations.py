@@ -6,7 +6,7 @@ from pathlib import Path
 
 from idbench.extraction import Graph, Input, Losses, text_input
 from idbench.features import FeatureStore
-from idbench.metrics.protocol import Features, Metric, Missing, Observation, Role, Subject
+from idbench.metrics.protocol import Features, Missing, Observation, Role, Subject
 from idbench.prompts.cases import Case, File
 from idbench.prompts.sources import resolve
 from idbench.prompts.suites import Suite
@@ -17,7 +17,7 @@ Inputs = Mapping[Role, Sequence[Input]]
 
 
 class Observer:
-    """Reads the samples of one run for some metrics.
+    """Reads the samples of one run for metrics with these needs.
 
     `roles` has, per role that a metric needs, the extractors to run over its inputs. `base_key`
     identifies the run of the model without identity, None where there is none.
@@ -27,7 +27,7 @@ class Observer:
         self,
         store: RunStore,
         suite: Suite,
-        metrics: Sequence[Metric],
+        needs: Sequence[Mapping[Role, tuple[str, ...]]],
         graph: Graph,
         data_root: Path,
         base: RunStore | None,
@@ -39,8 +39,8 @@ class Observer:
         self._base_directory = base.directory if base else None
         self._base = {(s.case_id, s.sample): s for s in base.samples("ok")} if base else {}
         self.roles: dict[Role, list[str]] = {}
-        for metric in metrics:
-            for role, names in metric.needs.items():
+        for need in needs:
+            for role, names in need.items():
                 self.roles[role] = graph.closure([*self.roles.get(role, []), *names])
 
     def inputs(self, sample: Sample) -> Inputs:

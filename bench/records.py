@@ -1,5 +1,6 @@
 """The rows of a run: samples, scores and the columns that scores belong to."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -60,6 +61,23 @@ class Score:
     value: float | None
     reason: str | None = None
     detail: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SetScore:
+    """The value of a metric of a whole run, such as FID; None with the reasons where it has none.
+
+    `n` samples of `total` planned ones went into it, both counted with multiplicity; `samples` are
+    the planned ones counted once. `inputs` identifies the images.
+    """
+
+    column: Column
+    value: float | None
+    inputs: str
+    n: int
+    total: int
+    samples: int
+    reasons: Mapping[str, int]
 
 
 # Columns of the score frame that tables, fronts, comparisons and gates read: one row per planned

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from idbench.canonical import canonical_json, fingerprint
 from idbench.files import StorageError, write_whole
-from idbench.records import SCHEMA_VERSION, SCORE_FRAME, Column, Sample, Score
+from idbench.records import SCHEMA_VERSION, SCORE_FRAME, Column, Sample, Score, SetScore
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -35,6 +35,10 @@ CREATE TABLE IF NOT EXISTS scores (
   case_id TEXT NOT NULL, sample INTEGER NOT NULL, name TEXT NOT NULL, fingerprint TEXT NOT NULL,
   value REAL, reason TEXT, detail TEXT,
   PRIMARY KEY (name, fingerprint, case_id, sample)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS set_scores (
+  name TEXT NOT NULL, fingerprint TEXT NOT NULL, info TEXT NOT NULL, value REAL,
+  inputs TEXT NOT NULL, n INTEGER NOT NULL, total INTEGER NOT NULL, samples INTEGER NOT NULL, reasons TEXT NOT NULL,
+  PRIMARY KEY (name, fingerprint)) WITHOUT ROWID;
 """
 
 SHARDS = "shards"  # the folder of a workspace in which the shards of a run are made
@@ -302,6 +306,54 @@ class RunStore:
                 detail=detail,
             )
             for case_id, sample, name, column_fingerprint, value, reason, detail in rows
+        ]
+
+    def set_inputs(self, name: str, column_fingerprint: str) -> str | None:
+        """Fingerprint of the images that the stored value of a set column was computed from."""
+        row = self._database.execute(
+            "SELECT inputs FROM set_scores WHERE name = ? AND fingerprint = ?",
+            (name, column_fingerprint),
+        ).fetchone()
+        return None if row is None else str(row[0])
+
+    def add_set_scores(self, scores: Iterable[SetScore]) -> None:
+        """Writes values of whole sets, in one transaction; a later one replaces an earlier one."""
+        with self._transaction() as database:
+            database.executemany(
+                "INSERT OR REPLACE INTO set_scores VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    (
+                        s.column.name,
+                        s.column.fingerprint,
+                        _info(s.column),
+                        s.value,
+                        s.inputs,
+                        s.n,
+                        s.total,
+                        s.samples,
+                        canonical_json(s.reasons),
+                    )
+                    for s in scores
+                ),
+            )
+
+    def set_scores(self) -> list[SetScore]:
+        """The values of whole sets, by name and fingerprint."""
+        rows = self._database.execute(
+            "SELECT info, value, inputs, n, total, samples, reasons FROM set_scores "
+            "ORDER BY name, fingerprint"
+        )
+        return [
+            SetScore(
+                column=_column(json.loads(info)),
+                value=value,
+                inputs=inputs,
+                n=n,
+                total=total,
+                samples=samples,
+                reasons=json.loads(reasons),
+            )
+            for info, value, inputs, n, total, samples, reasons in rows
         ]
 
     def score_rows(self) -> list[tuple[Any, ...]]:

@@ -48,7 +48,8 @@ def test_the_method_of_fifteen_lines_shows_up_in_the_table(
     monkeypatch.setenv("IDBENCH_DATA", str(tmp_path / "data"))
     code = main(
         [
-            "run", "--suite", "demo", "--limit", "3", "--workers", "1", "--metrics", "facesim[dlib]",
+            "run", "--suite", "demo", "--limit", "3", "--workers", "1",
+            "--metrics", "facesim[dlib]",
             "--method", "python:mosaic.py:Mosaic", "--method", "copy",
         ]
     )  # fmt: skip

@@ -29,6 +29,7 @@ from idbench.metrics.protocol import (
     Role,
 )
 from idbench.prompts.suites import Suite
+from idbench.set_scores import load_set_aggregates
 from idbench.store import load_frame
 
 
@@ -111,6 +112,32 @@ class Brightness:
         return {"": float(observation.get("generated", "mean")["mean"].mean())}
 
 
+class Largest:
+    """The largest mean brightness of a run, over which coverage can be counted by hand."""
+
+    info = MetricInfo(
+        name="largest", protocol="strict", backend="test", summary="test", unit="levels",
+        higher_is_better=None, bounds=(0, 255), axis="quality",
+    )  # fmt: skip
+    needs: ClassVar[Mapping[Role, tuple[str, ...]]] = {"generated": ("mean",)}
+    version = 1
+
+    def start(self) -> "Largest":
+        state = Largest()
+        state.values: list[float] = []  # type: ignore[misc]
+        return state
+
+    def update(self, observation: Observation) -> None:
+        self.values.append(float(observation.get("generated", "mean")["mean"].mean()))
+
+    def merge(self, other: "Largest") -> None:
+        self.values += other.values
+
+    def compute(self) -> Mapping[str, float | Missing]:
+        return {"": max(self.values)} if self.values else {"": Missing("too_few_images")}
+
+
+SETS = {"largest": Largest}
 METRICS = {"distance": Distance, "brightness": Brightness}
 
 
@@ -125,7 +152,12 @@ def networks(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
 
     order = ["mean", "double"]
     monkeypatch.setattr(extraction, "read_rgb", counting)
-    monkeypatch.setattr(evaluate, "resolve", lambda names: [METRICS[name]() for name in names])
+    monkeypatch.setattr(
+        evaluate, "resolve", lambda names: [METRICS[name]() for name in names if name in METRICS]
+    )
+    monkeypatch.setattr(
+        evaluate, "resolve_sets", lambda names: [SETS[name]() for name in names if name in SETS]
+    )
     monkeypatch.setattr(
         extraction,
         "extractor_order",
@@ -319,3 +351,30 @@ def test_what_is_no_number_becomes_a_reason(
     Brightness.answer = answer
     score(runs, ["brightness"], options(tmp_path))
     assert set(reasons(tmp_path, "brightness")) == {reason}
+
+
+def test_a_set_metric_has_one_value_with_its_coverage(pictures: Suite, tmp_path: Path) -> None:
+    runs = generated(pictures, tmp_path, "copy")
+    _replace(runs[0][0], pictures.cases[0].case_id, Image.new("RGB", (24, 16), (255, 0, 0)))
+    score(runs, ["largest"], options(tmp_path))
+    frame, columns = load_set_aggregates([tmp_path / "runs"])
+    assert [column.name for column in columns] == ["largest@strict[test]"]
+    (row,) = frame.to_dict("records")
+    # The colours are (40 i, 80, 120) for i = 0, 1, 2: the brightest mean is 280 / 3.
+    assert row["mean"] == pytest.approx(280 / 3)
+    assert (row["n"], row["total"], row["reasons"]) == (5, 6, '{"no_face":1}')
+    assert math.isnan(row["low"])
+
+
+def test_a_set_value_is_computed_again_only_when_an_image_changes(
+    pictures: Suite, tmp_path: Path
+) -> None:
+    runs = generated(pictures, tmp_path, "copy")
+    score(runs, ["largest"], options(tmp_path))
+    Mean.calls.clear()
+    before = load_set_aggregates([tmp_path / "runs"])[0]["mean"][0]
+    score(runs, ["largest"], options(tmp_path))
+    assert Mean.calls == []
+    _replace(runs[0][0], pictures.cases[0].case_id, Image.new("RGB", (24, 16), (250, 250, 250)))
+    score(runs, ["largest"], options(tmp_path))
+    assert load_set_aggregates([tmp_path / "runs"])[0]["mean"][0] == 250 > before
