@@ -11,6 +11,7 @@ import pandas as pd
 
 from idbench.aggregate import aggregate, reason_counts
 from idbench.columns import ColumnName
+from idbench.curves import Step
 from idbench.prompts.cases import Case, Reference
 from idbench.prompts.sources import resolve
 from idbench.prompts.suites import Suite
@@ -48,8 +49,9 @@ def collect(
     data_root: Path,
     faces: Faces,
     title: str,
+    steps: Mapping[str, Step] | None = None,
 ) -> ReportData:
-    """Gathers a report of runs whose scores are `frame`."""
+    """Gathers a report of runs whose scores are `frame`; `steps` says which are on a curve."""
     found = ReportData({})
     suites = {run.suite.name: run.suite for run in runs}
     keys = [(column.name, column.fingerprint) for column in columns]
@@ -82,8 +84,10 @@ def collect(
             }
         )
         for run in (each for each in order if each.suite.name == name):
+            label, step = labels[run.directory.name], (steps or {}).get(run.directory.name)
             document["runs"].append(
-                _run(run, part, planned, keys, labels[run.directory.name], faces, found)
+                _run(run, part, planned, keys, label, faces, found)
+                | {"curve": {"name": step.curve, "value": step.value} if step else None}
             )
     found.document = document
     return found

@@ -348,8 +348,13 @@ def _miss_notes(headers: Sequence[Header], rows: Sequence[Row]) -> list[str]:
             if cell is not None and cell.reasons:
                 why = ", ".join(f"{reason} {count}" for reason, count in cell.reasons.items())
                 groups.setdefault((why, cell.total), []).append(header.name)
-        measured = sum(cell is not None for cell in row.cells)
+        measured = [
+            header.name for header, cell in zip(headers, row.cells, strict=True) if cell is not None
+        ]
         for (why, total), names in groups.items():
-            where = "" if len(names) == measured else f" in {', '.join(names)}"
+            others = [name for name in measured if name not in names]
+            where = f" in {', '.join(names)}" if others else ""
+            if others and len(others) < len(names):
+                where = f" in all but {', '.join(others)}"
             notes.append(f"Missing, {row.label}{where}: {why} of {total}.")
     return notes

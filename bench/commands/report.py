@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 from typing import get_args
 
+from idbench.commands.pareto import steps_of
 from idbench.commands.score import suite_of
 from idbench.commands.table import choose_columns, load_scores
 from idbench.files import write_whole
@@ -44,7 +45,15 @@ def run(args: argparse.Namespace) -> int:
     if args.columns:
         columns = choose_columns(columns, args.columns)
     faces: Faces = args.faces or default_faces(source.suite for source in sources)
-    found = collect(sources, frame, columns, data_root=root, faces=faces, title=args.title)
+    found = collect(
+        sources,
+        frame,
+        columns,
+        data_root=root,
+        faces=faces,
+        title=args.title,
+        steps=steps_of(directories),
+    )
     for line in dict.fromkeys(found.missing_references):
         print(f"no reference in the report: {line}", file=sys.stderr)
     for path in copy_pictures(found.pictures, args.output / "images", faces):

@@ -72,7 +72,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_scores(runs: Sequence[Path]) -> tuple[pd.DataFrame, list[Column]]:
-    """The score frame of runs and its columns, in the order of tables: by axis and name.
+    """The score frame of runs and its columns, in the order of tables.
+
+    That is by axis, those without a better direction last, then by name.
 
     Raises:
         LookupError: If the runs have no scores.
@@ -82,7 +84,13 @@ def load_scores(runs: Sequence[Path]) -> tuple[pd.DataFrame, list[Column]]:
         raise LookupError("these runs have no scores yet; run `idbench score` on them first")
     axes = ("preservation", "editability", "text", "quality")
     return frame, sorted(
-        columns, key=lambda c: (axes.index(c.axis), ColumnName.parse(c.name).metric, c.name)
+        columns,
+        key=lambda c: (
+            axes.index(c.axis),
+            c.higher_is_better is None,
+            ColumnName.parse(c.name).metric,
+            c.name,
+        ),
     )
 
 
@@ -111,11 +119,13 @@ def choose_columns(columns: Sequence[Column], requested: Sequence[str]) -> list[
     return sorted(chosen, key=lambda column: order.index(column.name))
 
 
-def print_table(runs: Sequence[Path], columns: Sequence[str] | None = None) -> None:
+def print_table(
+    runs: Sequence[Path], columns: Sequence[str] | None = None, *, sort: str | None = None
+) -> None:
     """Prints the table of runs; `columns` are full or short names, None means all."""
     frame, known = load_scores(runs)
     chosen = known if columns is None else choose_columns(known, columns)
-    sys.stdout.write(render(aggregate(frame), chosen, style="terminal", width=_width()))
+    sys.stdout.write(render(aggregate(frame), chosen, style="terminal", width=_width(), sort=sort))
 
 
 def write_tables(

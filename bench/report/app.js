@@ -16,6 +16,7 @@ function drawPage() {
   const filter = el("input", { type: "search", value: state.methods, placeholder: "part of a name", oninput: () => { state.methods = filter.value; drawView(); } });
 
   function drawView() {
+    disposeTable();
     main.replaceChildren();
     if (!columnsShown().length) main.append(el("p", {}, "These runs have no scores."));
     else VIEWS[state.view][1](main);

@@ -5,7 +5,7 @@ let distributionChart = null;
 /** How the scores of each method spread in one column. */
 function drawDistributions(parent) {
   const places = columnsShown();
-  if (!places.includes(Number(drawDistributions.column))) drawDistributions.column = String(places[0]);
+  if (drawDistributions.column === undefined || !places.includes(Number(drawDistributions.column))) drawDistributions.column = String(places[0]);
   const canvas = el("canvas", { role: "img", "aria-label": "distribution of scores per method" });
   const box = el("div", { class: "chart distribution" }, canvas);
   const redraw = () => {
@@ -31,7 +31,11 @@ function distribution(canvas, box, column) {
     return { run, values, mean, label: `${run.label}  ${values.length}/${samples.length}` };
   }).filter((row) => row.run.scores[column]);
   box.style.height = `${90 + 30 * rows.length}px`;
+  const full = rows.filter((row) => row.values.length);
   const box5 = (row, share) => quantile(row.values, share);
+  const low = Math.min(...full.map((row) => box5(row, 0.05))), high = Math.max(...full.map((row) => box5(row, 0.95)));
+  const room = 0.04 * (high - low) || 0.05 * Math.max(1, Math.abs(high));
+  const ends = full.length ? { min: low - room, max: high + room } : {};
   return new Chart(canvas, {
     type: "bar",
     data: { labels: rows.map((row) => row.label), datasets: [{
@@ -42,8 +46,7 @@ function distribution(canvas, box, column) {
       animation: false, indexAxis: "y", maintainAspectRatio: false, responsive: true,
       scales: {
         x: { title: { display: true, color: INK, text: `${DATA.columns[column].name}, ${DATA.columns[column].unit}${arrow(column)}` }, grid: { color: "#e8e8e8" },
-          suggestedMin: Math.min(...rows.filter((row) => row.values.length).map((row) => box5(row, 0.05))),
-          suggestedMax: Math.max(...rows.filter((row) => row.values.length).map((row) => box5(row, 0.95))) },
+          ticks: { callback: (value) => shown(column, value), maxTicksLimit: 8, includeBounds: false }, ...ends },
         y: { grid: { display: false }, ticks: { autoSkip: false } },
       },
       plugins: { legend: { display: false }, tooltip: { callbacks: { label: (item) => {

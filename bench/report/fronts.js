@@ -9,9 +9,9 @@ function drawFronts(parent) {
   const places = columnsShown();
   const first = (axis) => places.find((place) => DATA.columns[place].axis === axis);
   const chosen = drawFronts.chosen || (drawFronts.chosen = {});
-  for (const axis of ["x", "y", "z"]) if (!places.includes(Number(chosen[axis]))) delete chosen[axis];
+  for (const axis of ["x", "y", "z"]) if (chosen[axis] !== "" && !places.includes(Number(chosen[axis]))) delete chosen[axis];
   chosen.x ??= String(first("preservation") ?? places[0]);
-  chosen.y ??= String(places.find((place) => DATA.columns[place].axis === "editability" && DATA.columns[place].higher !== null) ?? places[1] ?? places[0]);
+  chosen.y ??= String(places.find((place) => DATA.columns[place].name.startsWith("landmarkdiff@strict")) ?? places.find((place) => DATA.columns[place].axis === "editability" && DATA.columns[place].higher !== null) ?? places[1] ?? places[0]);
   chosen.z ??= "";
   const canvas = el("canvas", { role: "img", "aria-label": "front of the shown methods", tabindex: 0 });
   const list = el("div", { class: "front-list" });
@@ -22,7 +22,7 @@ function drawFronts(parent) {
       pick("x", columnOptions()), pick("y", columnOptions()),
       pick("z", [["", "none"], ...columnOptions()])),
     el("p", { class: "hint" }, "Filled: on the front, with the share of resampled identities in which it is there. " +
-      "Hollow: dominated. Bars: 95 % intervals. Where a column has no better direction, up is taken as better."),
+      "Hollow: dominated. Bars: 95 % intervals; lines join runs that differ in one parameter. Where a column has no better direction, up is taken as better."),
     el("div", { class: "chart" }, canvas), list,
   );
   redraw();
@@ -84,7 +84,7 @@ function draw2d(canvas, points, axes, higher) {
     min: range[0], max: range[1], type: "linear",
     grid: { color: "#e8e8e8" },
     ticks: { callback: (value) => shown(axes[axis], value), maxTicksLimit: 7, includeBounds: false },
-    title: { display: true, color: INK, text: `${DATA.columns[axes[axis]].axis}: ${DATA.columns[axes[axis]].name}  (${higher[axis] ? (axis ? "↑" : "→") : (axis ? "↓" : "←")} better)` },
+    title: { display: true, color: INK, text: `${window.innerWidth > 600 ? DATA.columns[axes[axis]].axis + ": " : ""}${DATA.columns[axes[axis]].name}  (${higher[axis] ? (axis ? "↑" : "→") : (axis ? "↓" : "←")} better)` },
   });
   frontChart = new Chart(canvas, {
     type: "scatter",
@@ -132,6 +132,15 @@ function underPoints(chart, points, axes, higher) {
     ctx.lineTo(x(point.means[0]), y(clamp(axes[1], point.means[1] + my)));
     ctx.stroke();
   }
+  ctx.lineWidth = 1.4;
+  for (const curve of new Set(points.map((point) => point.run.curve && point.run.curve.name).filter(Boolean))) {
+    ctx.beginPath();
+    points.filter((point) => point.run.curve && point.run.curve.name === curve)
+      .sort((a, b) => a.run.curve.value - b.run.curve.value)
+      .forEach((point) => ctx.lineTo(x(point.means[0]), y(point.means[1])));
+    ctx.stroke();
+  }
+  ctx.lineWidth = 1;
   const members = points.filter((point) => point.on).sort((a, b) => (higher[0] ? 1 : -1) * (a.means[0] - b.means[0]));
   if (members.length) {
     ctx.strokeStyle = INK;
@@ -151,7 +160,7 @@ function underPoints(chart, points, axes, higher) {
 /** Names beside their points, where they cover neither one another nor a point if there is room. */
 function writeNames(ctx, spots, names, area) {
   ctx.save();
-  ctx.font = "12px system-ui, sans-serif";
+  ctx.font = `${window.innerWidth > 600 ? 12 : 10}px system-ui, sans-serif`;
   ctx.textBaseline = "middle";
   const taken = spots.map(([x, y]) => [x - 7, y - 7, x + 7, y + 7]);
   const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
@@ -159,7 +168,8 @@ function writeNames(ctx, spots, names, area) {
     const width = ctx.measureText(names[place]).width, height = 14;
     let best = null, least = Infinity;
     for (const ring of [10, 18, 30, 46, 64]) {
-      for (let turn = 0; turn < 12; turn++) {
+      // Beside the bars first, on them last.
+      for (const turn of [1, 5, 11, 7, 2, 4, 10, 8, 3, 9, 0, 6]) {
         const angle = (turn * Math.PI) / 6, dx = Math.cos(angle), dy = Math.sin(angle);
         const left = x + dx * ring + ((dx - 1) / 2) * width, top = y + dy * ring - height / 2;
         const box = [left, top, left + width, top + height];

@@ -6,7 +6,7 @@ const gallery = { order: "case", column: null, a: "", b: "", search: "", missesO
 /** Every case with its references, prompt and the picture of every method side by side. */
 function drawGallery(parent) {
   const columns = columnsShown();
-  if (!columns.includes(Number(gallery.column))) gallery.column = String(columns[0]);
+  if (gallery.column === null || !columns.includes(Number(gallery.column))) gallery.column = String(columns[0]);
   const runs = runsShown();
   const names = runs.map((run) => run.run);
   if (!names.includes(gallery.a)) gallery.a = names[0] || "";
@@ -17,6 +17,7 @@ function drawGallery(parent) {
   const runOptions = runs.map((run) => [run.run, run.label]);
   const update = (change) => {
     Object.assign(gallery, change, { page: change.page ?? 0 });
+    if (gallery.order === "changed") gallery.a ||= names[0] || "";
     second.replaceChildren(...orderControls());
     fill();
   };
@@ -25,7 +26,7 @@ function drawGallery(parent) {
     if (gallery.order === "worst") return [labelled("method", select([["", "any"], ...runOptions], gallery.a, (a) => update({ a }), "method"))];
     if (gallery.order === "changed") {
       return [
-        labelled("from", select(runOptions, gallery.a || names[0], (a) => update({ a }), "from")),
+        labelled("from", select(runOptions, gallery.a, (a) => update({ a }), "from")),
         labelled("to", select(runOptions, gallery.b, (b) => update({ b }), "to")),
       ];
     }
@@ -104,7 +105,8 @@ function orderedSamples(runs) {
 
 function picture(file, alternative) {
   if (!file) return el("div", { class: "no-picture" }, DATA.faces === "omit" ? "picture left out" : alternative);
-  return el("img", { src: `images/${file}`, alt: alternative, loading: "lazy", decoding: "async" });
+  // "loading" comes before "src", or the picture would be fetched at once.
+  return el("img", { loading: "lazy", decoding: "async", alt: alternative, src: `images/${file}` });
 }
 
 function scoreText(run, column, sample) {
@@ -135,6 +137,8 @@ function openCase(position, runs) {
     position = Math.max(0, Math.min(gallery.places.length - 1, next));
     dialog.replaceChildren(...caseDetail(position, runs, show, () => dialog.close()));
     dialog.scrollTop = 0;
+    // What had the focus is gone, and with it the keys would be.
+    if (dialog.open) dialog.querySelector(".close").focus();
   };
   dialog.addEventListener("keydown", (event) => {
     if (event.key === "ArrowRight" || event.key === "j") show(position + 1);

@@ -2,6 +2,12 @@
 
 let aggregateTable = null;
 
+/** Lets go of the table; one that is still being built has nothing to take down yet. */
+function disposeTable() {
+  if (aggregateTable && aggregateTable.initialized) aggregateTable.destroy();
+  aggregateTable = null;
+}
+
 /** The table of aggregates: sortable by every column, with interval and coverage in each cell. */
 function drawTable(parent) {
   const hidden = drawTable.hidden || (drawTable.hidden = new Set());
@@ -33,8 +39,10 @@ function drawTable(parent) {
       cells.set(row.run + " " + row.column, row);
     }
     const marks = marksOf([...rows.keys()], visible, cells);
-    if (aggregateTable) aggregateTable.destroy();
-    aggregateTable = new Tabulator(target, {
+    disposeTable();
+    const inner = el("div", {});
+    target.replaceChildren(inner);
+    aggregateTable = new Tabulator(inner, {
       data: [...rows.values()],
       layout: "fitDataFill",
       columnDefaults: { resizable: false },
