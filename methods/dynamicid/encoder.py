@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import CLIPVisionModel
 
 from idbench.methods.dynamicid.config import DynamicIDConfig
-from idbench.methods.dynamicid.crops import clip_pixels, crop_face
+from idbench.methods.dynamicid.crops import Window, clip_pixels, crop_face, crop_window, moved
 from idbench.methods.dynamicid.faces import (
     Face,
     FaceAnalyser,
@@ -30,8 +30,8 @@ class FaceFeatures:
     """What the frozen extractors see in one picture.
 
     `id_embeds` is (512,) of length 1 (0 where no face was found and that is allowed),
-    `clip_hidden` (257, 1280), both float32 on the CPU. `picture` is what was looked at and `face`
-    the face in it, at 512 x 512 pixels.
+    `clip_hidden` (257, 1280), both float32 on the CPU. `picture` is what was looked at, `face` the
+    face in it with its box in pixels of `picture` and its landmarks on a 512 x 512 frame.
     """
 
     id_embeds: Tensor
@@ -87,9 +87,13 @@ class FaceEncoder:
             return FaceFeatures(
                 id_embeds=zeros, clip_hidden=self._clip(picture), picture=picture, face=None
             )
-        if self.config.face_crop == "square":
-            picture = crop_face(picture, found.box, self.config.face_crop_factor)
-        face = self._framed_face(picture, found)
+        if self.config.face_crop == "none":
+            return self._of(picture, self._with_landmarks(picture, found))
+        window = crop_window(found.box, self.config.face_crop_factor)
+        picture = crop_face(picture, window)
+        return self._of(picture, self._in_crop(picture, found, window))
+
+    def _of(self, picture: Image.Image, face: Face) -> FaceFeatures:
         return FaceFeatures(
             id_embeds=torch.from_numpy(face.id_embedding.copy()),
             clip_hidden=self._clip(picture),
@@ -97,25 +101,30 @@ class FaceEncoder:
             face=face,
         )
 
-    def _framed_face(self, picture: Image.Image, found: Face) -> Face:
-        """The face of the picture at 512 x 512, which the landmark map needs."""
-        square = picture.resize((FRAME_SIZE, FRAME_SIZE), Image.Resampling.BICUBIC)
-        framed = self.analyser(np.asarray(square))
-        if not framed:
-            log.warning("no face was found in the crop of a face; its landmarks are approximate")
-            return found
-        face = choose_face(framed, self.config.face_choice)
-        if self.config.face_crop == "square":
-            return face
-        # Without a crop the official code embeds the picture at its own size.
-        return Face(
-            box=face.box,
-            score=found.score,
-            id_embedding=found.id_embedding,
-            landmarks=face.landmarks,
-            pitch=found.pitch,
-            yaw=found.yaw,
+    def _in_crop(self, crop: Image.Image, found: Face, window: Window) -> Face:
+        """The face as the networks see it in its crop."""
+        expected = moved(found, window)
+        faces = self.analyser(np.asarray(crop))
+        if not faces:
+            log.warning("no face was found in the crop of a face; that of the picture is used")
+            return expected
+        return choose_face(faces, near=expected.box)
+
+    def _with_landmarks(self, picture: Image.Image, found: Face) -> Face:
+        """The face of a whole picture with landmarks on the 512 x 512 frame.
+
+        The official code finds landmarks in the picture stretched to that size and embeds it as
+        it is.
+        """
+        faces = self.analyser(
+            np.asarray(picture.resize((FRAME_SIZE, FRAME_SIZE), Image.Resampling.BICUBIC))
         )
+        scale = np.array([FRAME_SIZE / picture.width, FRAME_SIZE / picture.height], np.float32)
+        if not faces:
+            return replace(found, landmarks=found.landmarks * scale)
+        x0, y0, x1, y1 = (np.reshape(found.box, (2, 2)) * scale).ravel().tolist()
+        framed = choose_face(faces, self.config.face_choice, near=(x0, y0, x1, y1))
+        return replace(found, landmarks=framed.landmarks)
 
     @torch.no_grad()
     def _clip(self, picture: Image.Image) -> Tensor:

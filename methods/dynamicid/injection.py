@@ -1,6 +1,5 @@
 """Puts semantic-activated attention into a UNet and takes its LoRA into the base weights."""
 
-from collections.abc import Sequence
 from typing import cast
 
 import torch
@@ -102,8 +101,3 @@ def project_contexts(
         for name, attn in attention_layers(unet).items()
         if isinstance(attn.processor, SemanticActivatedAttention)
     }
-
-
-def join_context(text: Tensor, identities: Sequence[Tensor]) -> Tensor:
-    """[text, person 1, ..., person n] along the tokens; all (batch, tokens, width)."""
-    return torch.cat([text, *identities], dim=1)

@@ -4,8 +4,8 @@ import torch
 from PIL import Image
 from transformers import CLIPImageProcessor
 
-from idbench.methods.dynamicid.crops import clip_pixels, crop_face
-from idbench.methods.dynamicid.faces import NoFaceError
+from idbench.methods.dynamicid.crops import Window, clip_pixels, crop_face, crop_window, moved
+from idbench.methods.dynamicid.faces import Face, NoFaceError
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +16,9 @@ def encoder(load):
 def test_the_crop_is_centred_and_as_large_as_stated():
     pixels = np.zeros((100, 200, 3), np.uint8)
     pixels[40:60, 90:110] = 255  # a face of 20 x 20 pixels around (100, 50)
-    crop = np.asarray(crop_face(Image.fromarray(pixels), (90, 40, 110, 60), factor=2.0))
+    window = crop_window((90, 40, 110, 60), factor=2.0)
+    assert window == Window(80, 30, 40)
+    crop = np.asarray(crop_face(Image.fromarray(pixels), window))
     assert crop.shape == (512, 512, 3)
     white = np.argwhere(crop[:, :, 0] > 127)
     # Half of the side is face, in the middle: 128 to 384.
@@ -27,8 +29,28 @@ def test_the_crop_is_centred_and_as_large_as_stated():
 def test_the_crop_repeats_the_edge_beyond_the_picture():
     pixels = np.zeros((64, 64, 3), np.uint8)
     pixels[:, 0] = (10, 20, 30)
-    crop = np.asarray(crop_face(Image.fromarray(pixels), (-20, 10, 20, 50)))
+    window = crop_window((-20, 10, 20, 50))
+    crop = np.asarray(crop_face(Image.fromarray(pixels), window))
     assert (crop[:, :100] == (10, 20, 30)).all()
+
+
+def face_at(box, landmarks):
+    return Face(
+        box=box,
+        score=0.9,
+        id_embedding=np.zeros(512, np.float32),
+        landmarks=np.asarray(landmarks, np.float32),
+        pitch=3.0,
+        yaw=4.0,
+    )
+
+
+def test_a_face_moves_with_its_crop():
+    face = face_at((90.0, 40.0, 110.0, 60.0), [[100.0, 50.0]])
+    found = moved(face, Window(80, 30, 40))  # 40 pixels become 512
+    assert found.box == (128.0, 128.0, 384.0, 384.0)
+    np.testing.assert_allclose(found.landmarks, [[256.0, 256.0]])
+    assert (found.pitch, found.yaw) == (3.0, 4.0)
 
 
 @pytest.mark.parametrize("size", [(512, 512), (300, 200), (150, 640), (225, 224)])
@@ -68,6 +90,17 @@ def test_the_official_setting_looks_at_the_whole_picture(load, astronaut):
     assert np.array_equal(np.asarray(features.picture), np.asarray(astronaut))
     (whole,) = encoder.analyser(np.asarray(astronaut))
     np.testing.assert_array_equal(features.id_embeds.numpy(), whole.id_embedding)
+
+
+def test_without_a_crop_the_box_is_of_the_picture_and_landmarks_of_the_frame(load, astronaut):
+    encoder = load(face_crop="none").identity.face_encoder
+    wide = astronaut.resize((256, 128))
+    face = encoder.features(wide).face
+    (whole,) = encoder.analyser(np.asarray(wide))
+    assert face.box == whole.box
+    stretched = wide.resize((512, 512), Image.Resampling.BICUBIC)
+    (framed,) = encoder.analyser(np.asarray(stretched))
+    np.testing.assert_array_equal(face.landmarks, framed.landmarks)
 
 
 def test_a_reference_without_a_face_is_an_error(encoder):
