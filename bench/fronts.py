@@ -3,7 +3,7 @@
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,9 @@ import pandas as pd
 from idbench import escape
 from idbench.aggregate import aggregate
 from idbench.columns import ColumnName, candidates, differing_fields, match_column
-from idbench.pareto import bootstrap_means, front, membership
+from idbench.curves import Step, in_order
+from idbench.intervals import Floats
+from idbench.pareto import bootstrap_means, front, hypervolume, knee, membership
 from idbench.records import Column
 from idbench.tables import foreign_note, natural_key
 
@@ -43,17 +45,36 @@ class FrontRun:
     coverage: tuple[str, ...]
     on_front: bool
     probability: float | None
+    step: Step | None = None
+    knee: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Volume:
+    """What the front dominates down to `reference`: area in two axes, volume in three.
+
+    `low` and `high` hold 95 % of its values when identities are resampled; None for one identity.
+    """
+
+    value: float
+    low: float | None
+    high: float | None
+    reference: tuple[float, ...]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Front:
-    """All runs of a suite that have a value on every axis, by label; `missing` names the others."""
+    """All runs of a suite that have a value on every axis; `missing` names the others.
+
+    Runs of a curve stand in the order of their parameter, then the others by label.
+    """
 
     suite: str
     axes: tuple[FrontAxis, ...]
     runs: tuple[FrontRun, ...]
     missing: tuple[str, ...]
     notes: tuple[str, ...]
+    volume: Volume | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,19 +125,44 @@ def _match(name: str, available: Sequence[str]) -> str:
     return match_column(name, available)
 
 
-def find_fronts(frame: pd.DataFrame, axes: Sequence[FrontAxis]) -> list[Front]:
-    """One front per suite of a score frame, sorted by suite."""
+def find_fronts(
+    frame: pd.DataFrame,
+    axes: Sequence[FrontAxis],
+    steps: Mapping[str, Step] | None = None,
+    reference: Sequence[float] | None = None,
+) -> list[Front]:
+    """One front per suite of a score frame, sorted by suite.
+
+    Args:
+        frame: Scores (`SCORE_FRAME`).
+        axes: Two or three axes.
+        steps: Run to its place on a curve, from `curves.find_curves`.
+        reference: The point down to which the dominated volume is counted; by default the worst
+            mean on each axis.
+    """
     keys = [(axis.column.name, axis.column.fingerprint) for axis in axes]
     wanted = frame[[key in keys for key in zip(frame["column"], frame["fingerprint"], strict=True)]]
     aggregates = aggregate(wanted)
     return [
-        _front(str(suite), part, wanted[wanted["suite"] == suite], tuple(axes))
+        _front(
+            str(suite),
+            part,
+            wanted[wanted["suite"] == suite],
+            tuple(axes),
+            steps or {},
+            reference,
+        )
         for suite, part in aggregates.groupby("suite", sort=True)
     ]
 
 
 def _front(
-    suite: str, aggregates: pd.DataFrame, frame: pd.DataFrame, axes: tuple[FrontAxis, ...]
+    suite: str,
+    aggregates: pd.DataFrame,
+    frame: pd.DataFrame,
+    axes: tuple[FrontAxis, ...],
+    steps: Mapping[str, Step],
+    reference: Sequence[float] | None,
 ) -> Front:
     cells = {
         (str(row["run"]), str(row["column"])): _Mean(
@@ -126,40 +172,67 @@ def _front(
         )
         for row in aggregates[aggregates["n"] > 0].to_dict("records")
     }
-    labels = sorted(
-        set(zip(aggregates["label"], aggregates["run"], strict=True)),
-        key=lambda pair: (natural_key(pair[0]), pair[1]),
-    )
+    pairs = set(zip(aggregates["run"], aggregates["label"], strict=True))
+    labels = dict(sorted(pairs, key=lambda pair: (natural_key(pair[1]), pair[0])))
     complete, missing = [], []
-    for label, run in labels:
+    for run in in_order(list(labels), steps):
         row = [cells[key] for axis in axes if (key := (run, axis.column.name)) in cells]
         if len(row) == len(axes):
-            complete.append((label, run, row))
+            complete.append((run, row))
         else:
-            missing.append(label)
+            missing.append(labels[run])
     higher = [axis.higher_is_better for axis in axes]
-    means = np.array([[cell.value for cell in row] for _, _, row in complete])
+    means = np.array([[cell.value for cell in row] for _, row in complete])
     means = means.reshape(len(complete), len(axes))
     members = front(means, higher)
     shares: list[float | None] = [None] * len(complete)
+    drawn = None
     if complete and frame["identity"].nunique() > 1:
         keys = [(axis.column.name, axis.column.fingerprint) for axis in axes]
-        drawn = bootstrap_means(frame, [run for _, run, _ in complete], keys)
+        drawn = bootstrap_means(frame, [run for run, _ in complete], keys)
         shares = [float(share) for share in membership(drawn, higher)]
+    bend = knee(means, higher)
     runs = tuple(
         FrontRun(
-            label=label,
+            label=labels[run],
             run=run,
             means=tuple(float(value) for value in means[place]),
             margins=tuple(cell.margin for cell in row),
             coverage=tuple(cell.coverage for cell in row),
             on_front=bool(members[place]),
             probability=shares[place],
+            step=steps.get(run),
+            knee=place == bend,
         )
-        for place, (label, run, row) in enumerate(complete)
+        for place, (run, row) in enumerate(complete)
     )
     return Front(
-        suite=suite, axes=axes, runs=runs, missing=tuple(missing), notes=tuple(_notes(axes, runs))
+        suite=suite,
+        axes=axes,
+        runs=runs,
+        missing=tuple(missing),
+        notes=tuple(_notes(axes, runs)),
+        volume=_volume(means, drawn, higher, reference),
+    )
+
+
+def _volume(
+    means: Floats, drawn: Floats | None, higher: Sequence[bool], reference: Sequence[float] | None
+) -> Volume | None:
+    if not len(means):
+        return None
+    if reference is None:
+        corner = np.where(higher, means.min(axis=0), means.max(axis=0)).tolist()
+    else:
+        corner = list(reference)
+    if len(corner) != len(higher):
+        raise ValueError(f"a reference has one number per axis, {len(higher)}, got {len(corner)}")
+    low = high = None
+    if drawn is not None:
+        volumes = [hypervolume(points, higher, corner) for points in drawn]
+        low, high = (float(end) for end in np.quantile(volumes, [0.025, 0.975]))
+    return Volume(
+        value=hypervolume(means, higher, corner), low=low, high=high, reference=tuple(corner)
     )
 
 
@@ -197,7 +270,8 @@ def points_csv(front: Front) -> str:
     per_axis = [
         f"{name} {part}" for name in names for part in ("mean", "low", "high", "n", "total")
     ]
-    writer.writerow(["suite", "label", "run", *per_axis, "on_front", "front_probability"])
+    flags = ["on_front", "front_probability", "knee"]
+    writer.writerow(["suite", "label", "run", "parameter", "value", *per_axis, *flags])
     for run in front.runs:
         cells: list[object] = []
         for axis, mean, margin, coverage in zip(
@@ -207,8 +281,10 @@ def points_csv(front: Front) -> str:
             high = "" if margin is None else min(axis.column.high, mean + margin)
             cells += [mean, low, high, *coverage.split("/")]
         probability = "" if run.probability is None else run.probability
+        step = [run.step.parameter, run.step.value] if run.step else ["", ""]
         text = [
             escape.spreadsheet(escape.plain(part)) for part in (front.suite, run.label, run.run)
         ]
-        writer.writerow([*text, *cells, str(run.on_front).lower(), probability])
+        found = [str(run.on_front).lower(), probability, str(run.knee).lower()]
+        writer.writerow([*text, *step, *cells, *found])
     return buffer.getvalue()

@@ -44,10 +44,11 @@ class Axis:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Point:
-    """A run on the plane. `margins` are half the widths of its intervals, None without one.
+    """A run on the plane, or in space if it has a `z`.
 
-    `probability` is the share of bootstrap draws in which it is on the front. Points of one
-    `curve` are joined in their order; `printed` marks numbers from a paper.
+    `margins` are half the widths of its intervals, None without one. `probability` is the share of
+    bootstrap draws in which it is on the front. Points of one `curve` are joined in their order;
+    `printed` marks numbers from a paper, `knee` where a front bends.
     """
 
     label: str
@@ -58,6 +59,16 @@ class Point:
     probability: float | None = None
     curve: str = ""
     printed: bool = False
+    knee: bool = False
+    z: float | None = None
+
+    @property
+    def name(self) -> str:
+        """What is written beside it."""
+        name = escape.plain(self.label)
+        if self.on_front and self.probability is not None:
+            name += f" ({self.probability:.0%})"
+        return f"{name}, knee" if self.knee else name
 
 
 def draw_front(
@@ -72,22 +83,22 @@ def draw_front(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context(STYLE), _without_glyph_warnings():
+    with matplotlib.rc_context(STYLE), without_glyph_warnings():
         figure = Figure(figsize=(7.2, 5.0), dpi=150, layout="constrained")
         canvas = FigureCanvasAgg(figure)
         axes = figure.add_subplot()
         _limits(axes, points, x, y)
-        steps = _staircase(axes, [p for p in points if p.on_front and not p.printed], x, y)
+        steps = _staircase(axes, [p for p in points if p.on_front], x, y)
         _curves(axes, points)
         for point in points:
             _draw_point(axes, point, x, y)
-        axes.set_xlabel(f"{x.title}   ({_better(x, '→', '←')} better)")
-        axes.set_ylabel(f"{y.title}   ({_better(y, '↑', '↓')} better)")
+        axes.set_xlabel(fill(f"{x.title}   ({_better(x, '→', '←')} better)", 90))
+        axes.set_ylabel(fill(f"{y.title}   ({_better(y, '↑', '↓')} better)", 60))
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)
         if title:
             axes.set_title(escape.plain(title), loc="left", fontsize=10, fontweight="bold", pad=22)
-        _legend(axes, points)
+        legend(axes, points)
         if note:
             figure.supxlabel(fill(note, 120), fontsize=7, color="#444444", x=0.01, ha="left")
         canvas.draw()  # type: ignore[no-untyped-call]  # not annotated in matplotlib
@@ -113,13 +124,13 @@ def save(figure: "Figure", path: Path) -> None:
     if path.suffix not in formats:
         raise ValueError(f"a plot is written as .png or .svg, not {path.name}")
     buffer = BytesIO()
-    with matplotlib.rc_context(STYLE), _without_glyph_warnings():
+    with matplotlib.rc_context(STYLE), without_glyph_warnings():
         figure.savefig(buffer, **formats[path.suffix])
     write_whole(path, buffer.getvalue())
 
 
 @contextmanager
-def _without_glyph_warnings() -> Iterator[None]:
+def without_glyph_warnings() -> Iterator[None]:
     """A name in a script that the font lacks is drawn as boxes; the CSV has it as it is."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
@@ -172,7 +183,10 @@ def _draw_point(axes: Any, point: Point, x: Axis, y: Axis) -> None:
             line = ([point.x] * 2, ends) if vertical else (ends, [point.y] * 2)
             axes.plot(*line, color=GREY, linewidth=0.9, solid_capstyle="butt", zorder=2)
     if point.printed:
-        axes.plot(point.x, point.y, marker="x", color=INK, markersize=6, zorder=3)
+        weight = 2.2 if point.on_front else 1.1
+        axes.plot(
+            point.x, point.y, marker="x", color=INK, markersize=6, markeredgewidth=weight, zorder=3
+        )
         return
     axes.plot(
         point.x,
@@ -186,7 +200,8 @@ def _draw_point(axes: Any, point: Point, x: Axis, y: Axis) -> None:
     )
 
 
-def _legend(axes: Any, points: Sequence[Point]) -> None:
+def legend(axes: Any, points: Sequence[Point]) -> None:
+    """Writes above the axes what filled, hollow, crossed and lined mean."""
     from matplotlib.lines import Line2D
 
     def key(label: str, **style: Any) -> Line2D:
@@ -200,7 +215,11 @@ def _legend(axes: Any, points: Sequence[Point]) -> None:
     if any(not point.on_front for point in measured):
         entries.append(key("dominated", marker="o", markerfacecolor="white"))
     if any(point.printed for point in points):
-        entries.append(key("printed in a paper", marker="x"))
+        bold = any(point.printed and point.on_front for point in points)
+        text = "printed in a paper (bold: on the front)" if bold else "printed in a paper"
+        entries.append(key(text, marker="x"))
+    if any(point.curve for point in points):
+        entries.append(Line2D([], [], label="one parameter varied", color=GREY, linewidth=1.2))
     if any(margin for point in points for margin in point.margins):
         entries.append(Line2D([], [], label="95 % interval", color=GREY, linewidth=0.9))
     if entries:
@@ -228,10 +247,7 @@ def _names(
     anchors = [_pixels(axes, point.x, point.y) for point in points]
     texts, sizes = [], []
     for point in points:
-        name = escape.plain(point.label)
-        if point.on_front and point.probability is not None:
-            name += f" ({point.probability:.0%})"
-        text = axes.text(0, 0, name, fontsize=8, color=INK, zorder=4, va="bottom", ha="left")
+        text = axes.text(0, 0, point.name, fontsize=8, color=INK, zorder=4, va="bottom", ha="left")
         text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
         extent = text.get_window_extent(renderer)
         texts.append(text)

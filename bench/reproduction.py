@@ -193,19 +193,22 @@ def _measured(
     if run is None:
         return None, "no run"
     part = aggregates[aggregates["run"] == run]
-    names = candidates(column.metric, list(dict.fromkeys(part["column"])))
+    # Without its network the name also finds what another network measured, to show it unjudged.
+    name = column.metric.partition("[")[0]
+    names = candidates(name, list(dict.fromkeys(part["column"])))
     known = {(c.name, c.fingerprint): c for c in columns}
     found = [
         (known[record["column"], record["fingerprint"]], record)
         for record in part[part["column"].isin(names)].to_dict("records")
     ]
-    comparable = [entry for entry in found if entry[0].comparable_to_published]
+    exact = [entry for entry in found if entry[0].name == column.metric]
+    comparable = [entry for entry in exact or found if entry[0].comparable_to_published]
     if not found:
         return None, f"not scored with {column.metric}"
     if len(comparable) > 1:
         listed = ", ".join(f"{c.name} #{c.fingerprint[:6]}" for c, _ in comparable)
         return None, f"ambiguous: {listed}"
-    chosen, record = (comparable or found)[0]
+    chosen, record = (comparable or exact or found)[0]
     why = "" if comparable else f"{chosen.name} is not the paper's network"
     if record["suite"] != table.suite:
         why = f"measured on {record['suite']}, printed on {table.suite}"

@@ -184,8 +184,8 @@ def _print_simulation(found: Sequence[Simulated]) -> None:
             print(f"  {label:<18}  {cells[0]}      {cells[1]}        {cells[2]}")
         if max(each.noise.person, each.noise.sample) < 1e-9:
             print(
-                "  the baseline shows no noise (a deterministic method, or one sample per identity);"
-                " give two runs with --noise"
+                "  the baseline shows no noise (a deterministic method, or one sample per "
+                "identity); give two runs with --noise"
             )
         verdict = "reached" if each.good else "NOT reached: more identities, or a larger effect"
         print(

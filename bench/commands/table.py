@@ -14,6 +14,7 @@ from idbench.columns import ColumnName, match_columns
 from idbench.files import write_whole
 from idbench.records import Column
 from idbench.store import load_frame
+from idbench.strata import stratify
 from idbench.tables import Style, render
 
 SUFFIXES: dict[str, Style] = {
@@ -39,6 +40,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--suite", metavar="NAME", help="only this suite (default all)")
     parser.add_argument(
+        "--by", metavar="TAG", help="a table per value of a tag, such as difficulty or expression"
+    )
+    parser.add_argument(
         "--style",
         choices=get_args(Style),
         help="format (default: by the suffix of --output, else terminal)",
@@ -56,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
     """Prints or writes the table."""
     frame, columns = load_scores(args.runs)
     frame = choose_suite(frame, args.suite)
+    if args.by:
+        frame = stratify(frame, args.by)
     if args.columns:
         columns = choose_columns(columns, args.columns)
     sort = args.sort

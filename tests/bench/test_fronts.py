@@ -137,3 +137,54 @@ def test_plot_without_points_and_with_one(tmp_path):
     plots.save(plots.draw_front(one, axis, axis), tmp_path / "one.png")
     with pytest.raises(ValueError, match=r"as .png or .svg, not one.pdf"):
         plots.save(plots.draw_front(one, axis, axis), tmp_path / "one.pdf")
+
+
+def test_dominated_area_by_hand():
+    found = the_front()
+    means = {run.label: run.means for run in found.runs}
+    # Down to the worst means (facesim of swap, landmarkdiff of blur) swap spans nothing, and the
+    # rest is the rectangle of copy.
+    width = means["copy"][0] - means["swap"][0]
+    height = means["copy"][1] - means["blur"][1]
+    assert found.volume.reference == (means["swap"][0], means["blur"][1])
+    assert found.volume.value == pytest.approx(width * height)
+    assert found.volume.low < found.volume.value < found.volume.high
+
+
+def test_reference_of_the_area_can_be_given():
+    axes = [choose_axis("facesim", COLUMNS), choose_axis("landmarkdiff", COLUMNS)]
+    (found,) = find_fronts(frame(), axes, reference=[0.0, 0.0])
+    means = {run.label: run.means for run in found.runs}
+    swap, copy = means["swap"], means["copy"]
+    assert found.volume.value == pytest.approx(swap[0] * swap[1] + (copy[0] - swap[0]) * copy[1])
+    with pytest.raises(ValueError, match="one number per axis, 2, got 1"):
+        find_fronts(frame(), axes, reference=[0.0])
+
+
+def test_curves_are_drawn_in_order_with_their_parameter(tmp_path):
+    from idbench.curves import Step
+
+    steps = {
+        f"{label}-1": Step(curve="c", parameter="sigma", value=value)
+        for label, value in (("swap", 3.0), ("copy", 1.0), ("blur", 2.0))
+    }
+    axes = [choose_axis("facesim", COLUMNS), choose_axis("landmarkdiff", COLUMNS)]
+    (found,) = find_fronts(frame(), axes, steps)
+    assert [run.label for run in found.runs] == ["copy", "blur", "swap"]
+    rows = list(csv.DictReader(io.StringIO(points_csv(found))))
+    assert [(row["parameter"], row["value"]) for row in rows] == [
+        ("sigma", "1.0"),
+        ("sigma", "2.0"),
+        ("sigma", "3.0"),
+    ]
+    write_front(found, tmp_path / "curve")
+
+
+def test_front_in_three_axes(tmp_path):
+    scores = frame()
+    third = scores[scores["column"] == KEEP.name].assign(column=OPEN.name, value=0.5)
+    axes = [choose_axis(name, COLUMNS) for name in ("facesim", "landmarkdiff", "posediv")]
+    (found,) = find_fronts(pd.concat([scores, third]), axes)
+    assert len(found.runs[0].means) == 3
+    one, two = (write_front(found, tmp_path / name) for name in ("one", "two"))
+    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]

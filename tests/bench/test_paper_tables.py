@@ -79,10 +79,10 @@ def test_numbers_between_papers_differ_by_what_was_noticed():
     # 0.070 - 0.0657981, 0.757 - 0.7498004 and 0.2466 - 0.243 for PuLID (Flux); PuLID (SDXL)
     # differs in landmarkdiff by 0.000645 only.
     floor = noise_floor()
-    assert floor["landmarkdiff@ibench"] == pytest.approx(0.0042019)
-    assert floor["clip_i.vs_base@ibench"] == pytest.approx(0.0071996)
-    assert floor["clip_t@ibench"] == pytest.approx(0.003589)
-    assert floor["image_quality@ibench"] == pytest.approx(0.000509208)
+    assert floor["landmarkdiff@ibench[mtcnn]"] == pytest.approx(0.0042019)
+    assert floor["clip_i.vs_base@ibench[clip-l14]"] == pytest.approx(0.0071996)
+    assert floor["clip_t@ibench[clip-l14]"] == pytest.approx(0.003589)
+    assert floor["image_quality@ibench[musiq-spaq]"] == pytest.approx(0.000509208)
 
 
 def test_printed_mean_rank_of_flexip_is_recomputed_in_every_row():
