@@ -46,15 +46,19 @@ def build_request(
     alias: str = "",
     distractor: CaseReference | None = None,
     size: tuple[int, int] | None = None,
+    prompt: str | None = None,
 ) -> Request:
-    """The request for sample `sample` of `case`; `alias` only where it is unique in the suite."""
+    """The request for sample `sample` of `case`.
+
+    `alias` is given only where it is unique in the suite; `prompt` goes before the case's own.
+    """
     width, height = size or (None, None)
     return Request(
         case_id=case.case_id,
         alias=alias,
         sample=sample,
         seed=seed,
-        prompt=case.prompt,
+        prompt=prompt or case.prompt,
         kind=case.kind,
         references=tuple(read_reference(reference, data_root) for reference in case.references),
         people=tuple(

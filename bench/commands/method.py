@@ -1,27 +1,38 @@
-"""`idbench method check NAME`: whether a method keeps the contract, promise by promise."""
+"""`idbench method check|explain NAME`: a method against its contract, and what it does inside."""
 
 import argparse
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import cast
 
 from idbench import escape
 from idbench.commands.options import key_value
+from idbench.generate import sample_seed
 from idbench.methods.conformance.kit import check_named
 from idbench.methods.conformance.outcome import Check
+from idbench.methods.protocol import Method, Request
+from idbench.methods.registry import build, method_info
+from idbench.prompts.materialise import materialise
+from idbench.prompts.sources import data_root
+from idbench.prompts.suites import load_suite
+from idbench.requests import build_request
 
 MARKS = {True: "pass", False: "FAIL", None: "note"}
 WIDTH = 80
+
+# name -> "module:function". The function answers the request, writes pictures and tables of what
+# happened inside into a folder, and returns their paths.
+Explainer = Callable[[Method, Request, Path], Sequence[Path]]
+EXPLAINERS = {"dynamicid": "idbench.methods.dynamicid.explain:write_explanation"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `idbench method`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     summary = "ask a method for small images and check each promise of the contract"
-    check = actions.add_parser("check", help=summary, description=summary)
-    check.add_argument("name", metavar="NAME", help="as for `idbench run --method`")
-    check.add_argument("--method-args", nargs="+", metavar="KEY=VALUE", type=key_value)
-    check.add_argument("--device", default="cpu", metavar="NAME")
-    check.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
+    check = _action(actions, "check", summary)
     check.add_argument(
         "--tolerance",
         type=int,
@@ -29,10 +40,35 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="LEVELS",
         help="difference of a channel (0 to 255) at which images count as equal (default 0)",
     )
+    summary = f"show what happens inside a method; for {', '.join(EXPLAINERS)}"
+    explain = _action(actions, "explain", summary)
+    explain.add_argument("prompt", nargs="?", help="instead of that of the case")
+    explain.add_argument(
+        "--suite", default="tiny-single", metavar="NAME", help="default %(default)s"
+    )
+    explain.add_argument("--case", metavar="ID", help="case id (default: the first of the suite)")
+    explain.add_argument(
+        "--output", type=Path, default=Path("explained"), metavar="DIR", help="default ./explained"
+    )
+
+
+def _action(
+    actions: "argparse._SubParsersAction[argparse.ArgumentParser]", name: str, summary: str
+) -> argparse.ArgumentParser:
+    parser = actions.add_parser(name, help=summary, description=summary)
+    parser.add_argument("name", metavar="NAME", help="as for `idbench run --method`")
+    parser.add_argument("--method-args", nargs="+", metavar="KEY=VALUE", type=key_value)
+    parser.add_argument("--device", default="cpu", metavar="NAME")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "float16", "bfloat16"])
+    return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Prints each check as it is decided; 0 if all pass, 1 if one fails."""
+    """Checks or explains; a check that fails gives 1."""
+    return _explain(args) if args.action == "explain" else _check(args)
+
+
+def _check(args: argparse.Namespace) -> int:
     checks = check_named(
         args.name,
         dict(args.method_args or []),
@@ -55,3 +91,21 @@ def print_checks(checks: Iterable[Check]) -> int:
         lines = textwrap.wrap(head + text, WIDTH, subsequent_indent=" " * len(head))
         print("\n".join(lines), flush=True)
     return failed
+
+
+def _explain(args: argparse.Namespace) -> int:
+    name = method_info(args.name).name
+    if name not in EXPLAINERS:
+        raise LookupError(f"{name} cannot be explained; known: {', '.join(EXPLAINERS)}")
+    root = data_root()
+    suite = load_suite(args.suite, data_root=root)
+    materialise(suite, root)
+    case = suite.case(args.case) if args.case else suite.cases[0]
+    seed = sample_seed(suite.seed_policy, case.case_id, 0)
+    request = build_request(case, 0, seed, data_root=root, prompt=args.prompt)
+    module, _, function = EXPLAINERS[name].partition(":")
+    explainer = cast(Explainer, getattr(import_module(module), function))
+    method = build(args.name, dict(args.method_args or []), device=args.device, dtype=args.dtype)
+    for path in explainer(method, request, args.output):
+        print(path)
+    return 0

@@ -158,3 +158,8 @@ def save(explanation: Explanation, folder: Path) -> tuple[Path, Path]:
 
     write_with(table_path, write_table)
     return figure_path, table_path
+
+
+def write_explanation(method: DynamicID, request: Request, folder: Path) -> tuple[Path, Path]:
+    """Answers a request and writes what happened inside; for `idbench method explain`."""
+    return save(explain(method, request), folder)
