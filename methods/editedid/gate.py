@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_max_pool2d, interpolate
 
 from idbench.methods.editedid.config import EditedIDConfig
-from idbench.methods.editedid.word_alignment import MAX_TOKENS
+from idbench.methods.editedid.word_alignment import MAX_TOKENS, PromptError
 
 # Rows of a batch are ordered (branch, face, role); roles are original, intermediate and target.
 ORIGINAL, INTERMEDIATE, TARGET = range(3)
@@ -92,11 +92,11 @@ class TokenSwap:
         """Checks that no token has two sources.
 
         Raises:
-            ValueError: If one has.
+            PromptError: If one has.
         """
         shared = sorted(set(self.tokens_o) & set(self.tokens_i))
         if shared:
-            raise ValueError(
+            raise PromptError(
                 f"target tokens {shared} are listed both for the original and for the edited "
                 "image; give every element to one of them"
             )

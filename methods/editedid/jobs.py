@@ -25,6 +25,15 @@ class EditedElement:
     mask: MaskLike | None = None
     person: int | None = None
 
+    def __post_init__(self) -> None:
+        """Checks that there is a text.
+
+        Raises:
+            ValueError: If it is blank.
+        """
+        if not self.text.strip():
+            raise ValueError("an element needs a text, as it will stand in the prompt; got a blank")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FacePlace:

@@ -19,10 +19,11 @@ from idbench.methods.editedid.config import EditedIDConfig
 from idbench.methods.editedid.faces import DlibFaces, FaceDetector, InsightFaces, NoFaceError
 from idbench.methods.editedid.jobs import EditedElement, FacePlace, Job
 from idbench.methods.editedid.masks import MissingMaskError
-from idbench.methods.editedid.multi_face import MultiFaceEditedID, Restorer
+from idbench.methods.editedid.multi_face import MultiFaceEditedID, Prepared, Restorer
 from idbench.methods.editedid.parsing import BiSeNetParser, FaceParser, FarlParser
 from idbench.methods.editedid.registration import RegistrationError
 from idbench.methods.editedid.weights import base_digests, load_pipeline, located
+from idbench.methods.editedid.word_alignment import PromptError
 from idbench.methods.protocol import Capabilities, Edit, Failure, Request
 
 VERSION = 1  # raised with every change that moves a pixel
@@ -148,7 +149,7 @@ class EditedID(EditedIDConfig):
     def generate(self, requests: Sequence[Request]) -> list[Image.Image | Failure]:
         """One RGB image or failure per request, in order."""
         answers: dict[int, Image.Image | Failure] = {}
-        prepared = {}
+        prepared: dict[int, Prepared] = {}
         for index, request in enumerate(requests):
             try:
                 job = job_of(request, self.identity)
@@ -159,13 +160,22 @@ class EditedID(EditedIDConfig):
                 answers[index] = Failure("not_registered", str(error))
             except MissingMaskError as error:
                 answers[index] = Failure("no_mask", str(error))
+            except PromptError as error:
+                answers[index] = Failure("bad_prompt", str(error))
             except UnusableRequestError as error:
                 answers[index] = Failure("bad_request", str(error))
         groups = [list(prepared)] if self.join_requests else [[index] for index in prepared]
         for group in groups:
-            results = self.faces.run([prepared[index] for index in group], self.config)
-            answers |= {i: result.image for i, result in zip(group, results, strict=True)}
+            answers |= zip(group, self._run([prepared[index] for index in group]), strict=True)
         return [answers[index] for index in range(len(requests))]
+
+    def _run(self, prepared: Sequence[Prepared]) -> list[Image.Image | Failure]:
+        try:
+            return [result.image for result in self.faces.run(prepared, self.config)]
+        except FloatingPointError as error:
+            if len(prepared) == 1:
+                return [Failure("not_finite", str(error))]
+            return [answer for one in prepared for answer in self._run([one])]
 
     @property
     def _detector(self) -> str:
@@ -203,7 +213,7 @@ def job_of(request: Request, identity: Sequence[str] = ("face",)) -> Job:
     """What a request asks for.
 
     Raises:
-        UnusableRequestError: If the request has no edit.
+        UnusableRequestError: If the request has no edit, or an element without a text.
     """
     edit = request.edit
     if edit is None:
@@ -211,6 +221,9 @@ def job_of(request: Request, identity: Sequence[str] = ("face",)) -> Job:
             f"case {request.case_id} has no edited image; editedid answers requests of kind "
             "edit_restoration"
         )
+    blank = [index for index, element in enumerate(edit.elements) if not element.text.strip()]
+    if blank:
+        raise UnusableRequestError(f"case {request.case_id}: element {blank[0]} has no text")
     several = len({face.person for face in edit.faces}) > 1
     return Job(
         original=edit.original.convert("RGB"),

@@ -19,6 +19,7 @@ from idbench.methods.editedid.people import find_people
 from idbench.methods.editedid.pipeline import EditedIDOutput, EditedIDPipeline
 from idbench.methods.editedid.preparing import PreparedFace, elements_by_person, prepare_face
 from idbench.methods.editedid.registration import RegistrationError
+from idbench.methods.editedid.text import token_swap
 
 # Edited image -> a sharper one, such as by DiffBIR.
 Restorer = Callable[[Image.Image], Image.Image]
@@ -95,7 +96,8 @@ class MultiFaceEditedID:
             NoFaceError: If an image has no face to restore.
             RegistrationError: If no face of an image fits that of its original.
             MissingMaskError: If nothing says where an element is.
-            ValueError: As in `EditedIDPipeline.__call__`.
+            PromptError: If elements and prompts do not belong together.
+            FloatingPointError: If latents are no numbers.
         """
         config = config or EditedIDConfig()
         prepared = [self.prepare(job, config) for job in jobs]
@@ -110,6 +112,7 @@ class MultiFaceEditedID:
             NoFaceError: As in `restore`, as for the others.
             RegistrationError: If no face fits.
             MissingMaskError: If nothing says where an element is.
+            PromptError: If elements and prompts do not belong together.
         """
         edited = job.edited.convert("RGB")
         if self.restorer is not None:
@@ -135,6 +138,7 @@ class MultiFaceEditedID:
                 skipped.append(f"person {person.person}: {error}")
                 _log.warning("person %d is not restored: %s", person.person, error)
             else:
+                token_swap(self.pipeline.tokenizer, face.pair.prompts, config)  # refuses early
                 faces.append(face)
         if not faces:
             raise faults[0]

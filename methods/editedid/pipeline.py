@@ -169,6 +169,7 @@ class EditedIDPipeline(DiffusionPipeline):  # type: ignore[misc]  # untyped base
         Raises:
             ValueError: If an image has another size than the resolution, both masks of a face are
                 empty, an element is not in its prompts, or the timesteps do not decrease.
+            FloatingPointError: If latents are no numbers.
         """
         config = config or EditedIDConfig()
         scheduler = self.scheduler.configured(config)
@@ -177,6 +178,11 @@ class EditedIDPipeline(DiffusionPipeline):  # type: ignore[misc]  # untyped base
         null_text = self.disentangle(encoded, inversion, scheduler, config)
         entangled = self.entangle(encoded, inversion, null_text, scheduler, config)
         final = entangled.states[-1]
+        if not final.isfinite().all():
+            raise FloatingPointError(
+                "the latents hold values that are no numbers; use float32 or bfloat16, or a lower "
+                "guidance_scale"
+            )
         rebuilt = (
             decode(self.vae, final[:, :TARGET], truncate=config.truncate_uint8)
             if reconstructions

@@ -93,6 +93,11 @@ def prepare_face(
         mask_i |= mask
         if mask.any() and element.text not in kept:
             kept.append(element.text)
+    if not mask_o.any() and not mask_i.any():
+        raise MissingMaskError(
+            f"nothing of {', '.join(job.identity)} is seen in the face of person {person.person}, "
+            "and no element of the edit either; give a mask"
+        )
     x0, y0, x1, y1 = face_i.box
     return PreparedFace(
         person=person.person,

@@ -49,6 +49,7 @@ class Prompts:
 
 def prompts_for(identity: Sequence[str], elements: Sequence[str]) -> Prompts:
     """The default prompts for elements taken from the original and from the edited image."""
+    identity, elements = ([" ".join(e.split()) for e in names] for names in (identity, elements))
     extra = [element for element in identity if element not in ORIGINAL_PROMPT.split(" ")]
     original = _with(ORIGINAL_PROMPT, extra)
     edited = _with(ORIGINAL_PROMPT, [*extra, *elements])
@@ -76,7 +77,7 @@ def token_swap(tokenizer: CLIPTokenizer, prompts: Prompts, config: EditedIDConfi
     """Which tokens are swapped for these prompts, and when.
 
     Raises:
-        ValueError: If an element is not in its prompts, or is listed twice.
+        PromptError: If an element is not in its prompts, or is listed twice.
     """
     original, intermediate, target = (tokenised(tokenizer, prompt) for prompt in prompts.by_role)
     for elements, source in (

@@ -22,6 +22,10 @@ _LEFT, _UP, _DIAGONAL = range(3)
 Bound = float | tuple[float, float]
 
 
+class PromptError(ValueError):
+    """Prompts and elements that do not belong together."""
+
+
 @dataclass(frozen=True, slots=True)
 class Tokens:
     """A tokenised prompt: the ids with both special tokens, and the text of each inner piece."""
@@ -99,7 +103,7 @@ def phrase_tokens(tokens: Tokens, phrase: str) -> list[int]:
     """Indices of the tokens of the first occurrence of `phrase` as consecutive words.
 
     Raises:
-        ValueError: If the prompt does not hold the phrase, or holds it past the 77th token.
+        PromptError: If the prompt does not hold the phrase, or holds it past the 77th token.
     """
     words, wanted = tokens.prompt.split(" "), phrase.split(" ")
     starts = [
@@ -108,15 +112,16 @@ def phrase_tokens(tokens: Tokens, phrase: str) -> list[int]:
         if words[start : start + len(wanted)] == wanted
     ]
     if not starts:
-        raise ValueError(
+        raise PromptError(
             f"element {phrase!r} must be literal words of the prompt {tokens.prompt!r}; "
             "name it as the prompt does"
         )
     groups = tokens_of_words(tokens)[starts[0] : starts[0] + len(wanted)]
     found = [index for group in groups for index in group]
-    if not found or found[-1] >= MAX_TOKENS - 1:
-        raise ValueError(
-            f"element {phrase!r} stands after token {MAX_TOKENS - 2} of the prompt, where the text "
+    # A word at the last place but one may have been cut in the middle.
+    if not all(groups) or found[-1] >= MAX_TOKENS - 2:
+        raise PromptError(
+            f"element {phrase!r} reaches token {MAX_TOKENS - 2} of the prompt, where the text "
             "encoder stops; shorten the prompt or name the element earlier"
         )
     return found

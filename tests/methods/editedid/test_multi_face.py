@@ -266,17 +266,39 @@ def test_requests_are_answered_in_order_and_failures_stand_alone(method):
     no_edit = replace(request(), edit=None)
     faceless = request(faces=())
     unmasked = request(elements=(Element(text="hat"),))
-    first, second, third, fourth, fifth = method.generate(
-        [request(), no_edit, faceless, unmasked, request()]
+    endless = request(elements=(Element(text="very long " * 10 + "hat", mask=band(BOXES[0])),))
+    blank = request(elements=(Element(text=" ", mask=band(BOXES[0])),))
+    first, second, third, fourth, fifth, sixth, last = method.generate(
+        [request(), no_edit, faceless, unmasked, endless, blank, request()]
     )
-    assert first.tobytes() == fifth.tobytes()
+    assert first.tobytes() == last.tobytes()
     assert first.size == (400, 200)
-    assert [answer.reason for answer in (second, third, fourth)] == [
+    assert [answer.reason for answer in (second, third, fourth, fifth, sixth)] == [
         "bad_request",
         "no_face",
         "no_mask",
+        "bad_prompt",
+        "bad_request",
     ]
     assert isinstance(second, Failure)
+
+
+def test_latents_that_are_no_numbers_fail_their_request_alone(tiny_model):
+    broken = EditedID(base=tiny_model, **SETTINGS, join_requests=True)
+    plain = broken.faces.pipeline.encode
+
+    def encode(pairs, config):
+        encoded = plain(pairs, config)
+        for index, one in enumerate(pairs):
+            if not np.asarray(one.original).any():
+                encoded.latents[index] = float("nan")
+        return encoded
+
+    broken.faces.pipeline.encode = encode
+    black = request(original=Image.new("RGB", (400, 200)))
+    good, bad = broken.generate([request(), black])
+    assert isinstance(good, Image.Image)
+    assert bad.reason == "not_finite"
 
 
 def test_people_who_are_not_to_be_restored_stay_as_they_are(method):

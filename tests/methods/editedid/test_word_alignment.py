@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from idbench.methods.editedid.word_alignment import (
+    PromptError,
     Tokens,
     align_tokens,
     phrase_tokens,
@@ -98,6 +99,17 @@ def test_a_phrase_past_the_text_encoder_is_an_error():
     words = ("word",) * 90
     with pytest.raises(ValueError, match="shorten the prompt"):
         phrase_tokens(Tokens(" ".join(words) + " hat", tuple(range(93)), (*words, "hat")), "hat")
+
+
+def test_a_phrase_that_the_text_encoder_cuts_is_an_error():
+    """75 pieces remain of a longer prompt; the phrase begins before the cut and ends after it."""
+    words = [f"w{i}" for i in range(80)]
+    cut = Tokens(" ".join(words), tuple(range(77)), tuple(words[:75]))
+    assert phrase_tokens(cut, "w72 w73") == [73, 74]
+    with pytest.raises(PromptError, match="shorten the prompt"):
+        phrase_tokens(cut, "w73 w74 w75")
+    with pytest.raises(PromptError, match="shorten the prompt"):
+        phrase_tokens(cut, "w74")
 
 
 def test_unequal_replacement_is_refused():
