@@ -48,7 +48,13 @@ def test_empty_range_is_ddim(golden):
 def test_full_range_is_dpm_solver_pp(golden, variant):
     tensors, _ = golden
     steps = len(tensors["eps"])
-    solver = scheduler(steps, (0, steps - 1), dpm_spacing="linspace", solver_variant=variant)
+    solver = scheduler(
+        steps,
+        (0, steps - 1),
+        dpm_spacing="linspace",
+        solver_variant=variant,
+        lower_order_final=steps < 15,  # the rule of the library
+    )
     states = torch.stack(reconstruct(tensors["x_T"], replay(tensors["eps"]), solver))
     expected = tensors[f"official.dpmpp2m_linspace_{variant}_sigma_min.traj"]
     torch.testing.assert_close(states, expected, atol=1e-4, rtol=0)

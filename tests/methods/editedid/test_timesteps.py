@@ -29,6 +29,12 @@ def test_grids_equal_those_of_the_libraries(golden):
         assert dpm_timesteps(n, "linspace") == entry["dpm_linspace"]
         assert dpm_timesteps(n, "leading") == entry["dpm_leading1"]
         assert dpm_timesteps(n, "trailing") == entry["dpm_trailing"]
+        # The library's uniform log-SNR grid runs over the whole schedule, ours between given ends.
+        lambdas = _lambdas(golden["beta"])
+        assert dpm_timesteps(n, "log_snr", lambdas=lambdas, ends=(999, 0)) == entry["dpm_lu"]
+        # Inverse schedulers list the levels that they start from, ours those that they end at.
+        assert ddim_timesteps(n, "leading")[::-1] == entry["ddim_inverse_leading1"]
+        assert [0, *dpm_timesteps(n, "linspace")[:0:-1]] == entry["dpm_inverse_linspace"]
 
 
 @pytest.mark.golden
