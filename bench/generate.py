@@ -17,6 +17,7 @@ from idbench.progress import Progress
 from idbench.prompts.cases import Case, hashed_seed
 from idbench.prompts.materialise import materialise
 from idbench.prompts.suites import Suite
+from idbench.prompts.tags import case_tags
 from idbench.records import Sample
 from idbench.requests import distractors
 from idbench.store import SHARDS, RunIdentity, RunStore
@@ -197,7 +198,7 @@ def _plan(store: RunStore, suite: Suite, cases: Sequence[Case]) -> None:
             ),
             case.identity,
             case.multiplicity,
-            {name: list(values) for name, values in case.tags.items()},
+            case_tags(case),
         )
         for case in cases
         for k in range(suite.samples_per_case)

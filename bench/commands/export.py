@@ -1,20 +1,40 @@
-"""`idbench export RUN...`: the scores of runs, one row per sample and column."""
+"""`idbench export RUN...`: the scores of runs, one row per sample and column.
+
+`idbench export LAYOUT RUN` writes the images of a run as other scorers read them.
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
+from idbench.commands.score import suite_of
 from idbench.escape import spreadsheet
+from idbench.exporting import WRITERS, export_run
 from idbench.files import write_whole
+from idbench.prompts.sources import data_root
 from idbench.store import load_frame
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `idbench export`."""
     parser.add_argument(
-        "runs", nargs="+", type=Path, metavar="RUN", help="runs, or folders of runs"
+        "runs",
+        nargs="+",
+        type=Path,
+        metavar="RUN",
+        help="runs, or folders of runs; with one of "
+        f"{', '.join(WRITERS)} before a single run: its images in that layout",
     )
-    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="default standard output")
+    parser.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="FILE",
+        help="default standard output; a folder for a layout",
+    )
+    parser.add_argument(
+        "--base", type=Path, metavar="RUN", help="run of the model without identity, for a layout"
+    )
     parser.add_argument(
         "--format",
         choices=["csv", "json", "parquet"],
@@ -24,6 +44,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Writes the rows."""
+    if str(args.runs[0]) in WRITERS:
+        return _export_layout(args)
+    if args.base:
+        raise ValueError("--base goes with a layout: idbench export ibench RUN --base RUN -o DIR")
     formats = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
     chosen = args.format or (formats.get(args.output.suffix) if args.output else "csv")
     if chosen is None:
@@ -47,4 +71,22 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(frame)} rows in {args.output}", file=sys.stderr)
     else:
         sys.stdout.write(data.decode())
+    return 0
+
+
+def _export_layout(args: argparse.Namespace) -> int:
+    layout, *runs = map(str, args.runs)
+    if len(runs) != 1 or args.output is None or args.format:
+        raise ValueError(f"a layout takes one run and a folder: idbench export {layout} RUN -o DIR")
+    directory, root = Path(runs[0]), data_root()
+    made = export_run(
+        layout,
+        directory,
+        suite_of(directory, root),
+        args.output,
+        data_root=root,
+        base=args.base,
+    )
+    left = f", {made.without_image} samples have no image" if made.without_image else ""
+    print(f"{made.images} images in {made.path}{left}", file=sys.stderr)
     return 0

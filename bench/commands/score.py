@@ -6,6 +6,7 @@ from pathlib import Path
 
 from idbench.commands import options
 from idbench.evaluate import Scored, ScoreOptions, score
+from idbench.importing import SUITE_FOLDER
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import Suite, load_suite
 from idbench.store import RunError, RunStore, find_runs
@@ -61,7 +62,9 @@ def suite_of(directory: Path, root: Path) -> Suite:
     """
     with RunStore.open(directory) as store:
         recorded = store.identity.suite
-    suite = load_suite(recorded["target"], data_root=root)
+    frozen = directory / SUITE_FOLDER  # an imported run carries the suite that it made
+    target = frozen if frozen.is_dir() else recorded["target"]
+    suite = load_suite(target, data_root=root)
     if suite.sha256 != recorded["sha256"]:
         raise RunError(
             f"{directory} was made on {recorded['name']} {recorded['sha256'][:12]}, here it is "

@@ -13,6 +13,7 @@ from idbench.aggregate import aggregate
 from idbench.columns import ColumnName, match_columns
 from idbench.files import write_whole
 from idbench.records import Column
+from idbench.set_scores import load_set_aggregates
 from idbench.store import load_frame
 from idbench.strata import stratify
 from idbench.tables import Style, render
@@ -58,17 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prints or writes the table."""
-    frame, columns = load_scores(args.runs)
-    frame = choose_suite(frame, args.suite)
-    if args.by:
-        frame = stratify(frame, args.by)
+    aggregates, columns = load_aggregates(args.runs, suite=args.suite, by=args.by)
     if args.columns:
         columns = choose_columns(columns, args.columns)
     sort = args.sort
     if sort not in (None, "label"):
         sort = choose_columns(columns, [sort])[0].name
     style: Style = args.style or SUFFIXES.get(args.output.suffix if args.output else "", "terminal")
-    text = render(aggregate(frame), columns, style=style, width=args.width or _width(), sort=sort)
+    text = render(aggregates, columns, style=style, width=args.width or _width(), sort=sort)
     if args.output:
         write_whole(args.output, text.encode())
         print(args.output)
@@ -78,24 +76,55 @@ def run(args: argparse.Namespace) -> int:
 
 
 def load_scores(runs: Sequence[Path]) -> tuple[pd.DataFrame, list[Column]]:
-    """The score frame of runs and its columns, in the order of tables.
-
-    That is by axis, those without a better direction last, then by name.
+    """The score frame of runs and the columns that have a value per sample, in order of tables.
 
     Raises:
-        LookupError: If the runs have no scores.
+        LookupError: If the runs have no such scores.
     """
     frame, columns = load_frame(runs)
     if not columns:
+        raise LookupError(
+            "these runs have no scores of samples yet; run `idbench score` on them first"
+        )
+    return frame, in_table_order(columns)
+
+
+def load_aggregates(
+    runs: Sequence[Path], *, suite: str | None = None, by: str | None = None
+) -> tuple[pd.DataFrame, list[Column]]:
+    """The aggregates of runs and all their columns, those of whole sets (FID) included.
+
+    With `by` there is a table per value of that tag; sets are not split, so they are left out.
+
+    Raises:
+        LookupError: If the runs have no scores, or the suite or tag is unknown.
+    """
+    frame, columns = load_frame(runs)
+    sets, set_columns = load_set_aggregates(runs)
+    if not columns and not set_columns:
         raise LookupError("these runs have no scores yet; run `idbench score` on them first")
+    frame = choose_suite(frame, suite)
+    if by:
+        return aggregate(stratify(frame, by)), in_table_order(columns)
+    if suite is not None:
+        sets = sets[sets["suite"] == suite]
+    aggregates = aggregate(frame)
+    if len(sets):
+        aggregates = pd.concat([aggregates, sets], ignore_index=True) if len(aggregates) else sets
+    return aggregates, in_table_order([*columns, *set_columns])
+
+
+def in_table_order(columns: Sequence[Column]) -> list[Column]:
+    """Columns by axis, those without a better direction last, then by name."""
     axes = ("preservation", "editability", "text", "quality")
-    return frame, sorted(
+    return sorted(
         columns,
         key=lambda c: (
             axes.index(c.axis),
             c.higher_is_better is None,
             ColumnName.parse(c.name).metric,
             c.name,
+            c.fingerprint,
         ),
     )
 
@@ -129,18 +158,17 @@ def print_table(
     runs: Sequence[Path], columns: Sequence[str] | None = None, *, sort: str | None = None
 ) -> None:
     """Prints the table of runs; `columns` are full or short names, None means all."""
-    frame, known = load_scores(runs)
+    aggregates, known = load_aggregates(runs)
     chosen = known if columns is None else choose_columns(known, columns)
-    sys.stdout.write(render(aggregate(frame), chosen, style="terminal", width=_width(), sort=sort))
+    sys.stdout.write(render(aggregates, chosen, style="terminal", width=_width(), sort=sort))
 
 
 def write_tables(
     runs: Sequence[Path], stem: Path, columns: Sequence[str] | None = None
 ) -> list[Path]:
     """Writes the table of runs as `stem`.txt, .md, .csv, .tex and .json; returns the paths."""
-    frame, known = load_scores(runs)
+    aggregates, known = load_aggregates(runs)
     chosen = known if columns is None else choose_columns(known, columns)
-    aggregates = aggregate(frame)
     paths = []
     for suffix in (".txt", ".md", ".csv", ".tex", ".json"):
         path = stem.with_name(stem.name + suffix)

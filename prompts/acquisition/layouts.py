@@ -19,6 +19,7 @@ from idbench.prompts.acquisition.locks import (
     verify,
 )
 from idbench.prompts.cases import prompt_id
+from idbench.prompts.strict import read_utf8
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 DREAMBENCH_SUBJECTS = 150
@@ -122,15 +123,19 @@ def _vbench(root: Path, deep: bool) -> Verification:
     found = _listed(names, folder, deep)
     if found.state != "complete":
         return found
-    lines = {name: (folder / name).read_text(encoding="utf-8").splitlines() for name in names}
+    lines = {name: read_utf8(folder / name).splitlines() for name in names}
     wrong = [
         f"{row['vbench_file']}, line {int(row['vbench_line_index']) + 1}"
         for row in rows
         if row["match"] == "exact"
-        and prompt_id(lines[row["vbench_file"]][int(row["vbench_line_index"])].strip())
+        and _line_id(lines[row["vbench_file"]], int(row["vbench_line_index"]))
         != "p" + row["prompt_sha256_12"]
     ]
     return replace(found, state="corrupt", corrupt=tuple(wrong)) if wrong else found
+
+
+def _line_id(lines: list[str], index: int) -> str:
+    return prompt_id(lines[index].strip()) if index < len(lines) else ""
 
 
 def dreambench_pairs(root: Path) -> tuple[dict[str, tuple[Path, Path]], list[str]]:

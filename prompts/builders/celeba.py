@@ -8,7 +8,7 @@ from pathlib import Path
 
 from idbench.prompts.acquisition.layouts import celeba_file
 from idbench.prompts.builders.collecting import PartialSourceError
-from idbench.prompts.strict import ManifestError
+from idbench.prompts.strict import ManifestError, read_utf8
 from idbench.prompts.tables import table
 
 USED_ATTRIBUTES = ("Male", "Blurry", "Eyeglasses", "Wearing_Hat")
@@ -39,7 +39,7 @@ def read_celeba(root: Path) -> CelebA:
     attributes = dict(_attribute_rows(_text_file(root, "list_attr_celeba.txt")))
     identities: dict[int, list[str]] = {}
     path = _text_file(root, "identity_CelebA.txt")
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in enumerate(read_utf8(path).splitlines(), start=1):
         words = line.split()
         if not words:
             continue
@@ -66,7 +66,7 @@ def _text_file(root: Path, name: str) -> Path:
 
 
 def _attribute_rows(path: Path) -> Iterator[tuple[str, frozenset[str]]]:
-    with path.open(encoding="utf-8") as stream:
+    with path.open(encoding="utf-8", errors="replace") as stream:
         count = stream.readline().strip()
         names = stream.readline().split()
         absent = [name for name in USED_ATTRIBUTES if name not in names]

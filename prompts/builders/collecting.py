@@ -9,6 +9,7 @@ from idbench.prompts.acquisition.locks import LockEntry, find_file
 from idbench.prompts.files import sha256_of
 from idbench.prompts.registry import SuiteInfo
 from idbench.prompts.sources import DriftError, source_root
+from idbench.prompts.strict import read_utf8
 
 Progress = Callable[[int, int, str], None]  # done, total, path
 
@@ -92,17 +93,14 @@ class Collector:
 
         Raises:
             PartialSourceError: If it is missing; without it there is nothing to build.
-            ValueError: If it is not UTF-8.
+            ManifestError: If it is not UTF-8.
         """
         found = find_file(self.root, path)
         if found is None:
             raise PartialSourceError(
                 f"{self.root / path} is missing; look with: idbench data verify {self.source}"
             )
-        try:
-            return found.read_text(encoding="utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{found} is not UTF-8: {error}") from error
+        return read_utf8(found)
 
 
 def finished_name(

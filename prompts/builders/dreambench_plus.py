@@ -11,7 +11,7 @@ from idbench.prompts.cases import Case, Reference
 from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import identified, reference_of
 from idbench.prompts.registry import SuiteInfo
-from idbench.prompts.strict import ManifestError
+from idbench.prompts.strict import ManifestError, read_utf8
 from idbench.prompts.suites import Suite, SuiteSource
 
 CATEGORIES = ("animal", "human", "object", "style")
@@ -62,7 +62,7 @@ def read_subjects(files: Collector) -> list[DreamBenchSubject]:
             raise ManifestError(
                 f"{image}: its folder must be one of {', '.join(CATEGORIES)}, got {category!r}"
             )
-        lines = [line.strip() for line in caption.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in read_utf8(caption).splitlines()]
         while lines and not lines[-1]:
             lines.pop()
         if len(lines) != PROMPTS + 1 or not all(lines):

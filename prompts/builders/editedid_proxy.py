@@ -60,7 +60,7 @@ def allotment(present: Sequence[str], total: int = TOTAL) -> dict[str, int]:
     return counts
 
 
-def crowdhuman_usable(line: str, where: str) -> str | None:
+def crowdhuman_usable(line: str | bytes, where: str) -> str | None:
     """The image id of a line of an odgt file where one to four heads are large enough, else None.
 
     Raises:
@@ -89,7 +89,7 @@ def candidates(source: str, root: Path) -> Iterator[Path]:
         yield from (p for p in sorted(root.rglob("*")) if p.suffix.lower() in IMAGE_SUFFIXES)
         return
     for path in sorted(root.glob("annotation_*.odgt")):
-        with path.open(encoding="utf-8") as stream:
+        with path.open("rb") as stream:
             for number, line in enumerate(stream, start=1):
                 name = crowdhuman_usable(line, f"{path}, line {number}") if line.strip() else None
                 image = root / "Images" / f"{name}.jpg"

@@ -19,7 +19,7 @@ from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import CLASS_WORDS, Gender, identified, reference_of
 from idbench.prompts.registry import SuiteInfo
 from idbench.prompts.sources import source_root
-from idbench.prompts.strict import ManifestError, Record, parse_json
+from idbench.prompts.strict import ManifestError, Record, parse_json, read_utf8
 from idbench.prompts.suites import Suite, SuiteSource
 from idbench.prompts.tables import table
 
@@ -243,7 +243,7 @@ def _repaired(plan: _Plan, templates: list[Template], data_root: Path) -> list[T
         if not path.is_file():
             raise PartialSourceError(f"{path} is missing; idbench data fetch vbench-prompts")
         cut = by_num[2].text
-        whole = [line.strip() for line in path.read_text("utf-8").splitlines()]
+        whole = [line.strip() for line in read_utf8(path).splitlines()]
         matches = [line for line in whole if line.startswith(cut)]
         if len(matches) != 1:
             raise ManifestError(f"{path}: no line continues {cut[-40:]!r}")

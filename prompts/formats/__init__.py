@@ -1,0 +1,1 @@
+"""Layouts in which other benchmarks keep generated images: read into units, written from units."""
