@@ -21,4 +21,14 @@ square of 1.6 times the face box (`face_crop="none"` is the code), colours are B
 network (`legacy_rgb_embedding` is the code), one person without a box gets no layout term
 (`legacy_full_frame_layout` is the code), overlapping boxes share their queries (the code gives
 NaN), a constant gate is 0 (NaN), a reference without a face is an error (a zero vector).
+
+Tables 1 and 2 of the paper, once the files are there (`idbench method check dynamicid` names what
+is absent; the released weights were presumably trained with the two legacy switches):
+
+    idbench run --suite dynamicid-single --method dynamicid --device cuda --dtype float16
+    idbench run --suite dynamicid-multi --method dynamicid --device cuda --dtype float16 \
+        --method-args legacy_rgb_embedding=true face_crop=none
+
+Training: `idbench train dynamicid-saa` and then `dynamicid-imr`; `train_saa.py` and `train_imr.py`
+show a configuration each. VariFace-10k and LAION-Face are not distributed here.
 """

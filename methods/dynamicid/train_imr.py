@@ -1,4 +1,19 @@
-"""`idbench train dynamicid-imr`: the reconfiguration stage, from VariFace to the IMR."""
+"""`idbench train dynamicid-imr`: the reconfiguration stage, from VariFace to the IMR.
+
+A configuration (all settings: `ReconfigurationConfig` and `TrainingConfig`):
+
+    output: runs/imr
+    data: variface                     # IDENTITY/NAME.png, NAME.txt, NAME_landmark.png
+    kdef: KDEF                         # PERSON/AF01ANS.JPG, AF01ANS_landmark.png
+    weights: weights
+    saa: runs/saa/SAA.safetensors
+    steps: 100000
+    micro_batch_size: 8
+    mixed_precision: bf16
+
+With several processes each sees its own identities, and the running statistics of the key point
+encoder are those of the first.
+"""
 
 from collections.abc import Mapping
 from contextlib import nullcontext

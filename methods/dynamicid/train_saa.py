@@ -1,4 +1,18 @@
-"""`idbench train dynamicid-saa`: the anchoring stage, from pictures and captions to SAA weights."""
+"""`idbench train dynamicid-saa`: the anchoring stage, from pictures and captions to SAA weights.
+
+A configuration (all settings: `AnchoringConfig` and `TrainingConfig`):
+
+    output: runs/saa
+    data: laion-face/captions.json     # [{"image_file": ..., "text": ...}, ...]
+    weights: weights                   # stable-diffusion-v1-5/, CLIP-ViT-H-.../, buffalo_l/
+    steps: 60000
+    batch_size: 16
+    micro_batch_size: 4
+    mixed_precision: bf16
+
+Several GPUs: `accelerate launch -m idbench train dynamicid-saa CONFIG.yaml`. The same command after
+an interruption goes on from the last checkpoint, bit for bit on the same hardware.
+"""
 
 from collections.abc import Mapping
 from contextlib import nullcontext
