@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from idbench.aggregate import aggregate, reason_counts
+from idbench.aggregate import AGGREGATE_FRAME, aggregate, reason_counts
 from idbench.columns import ColumnName
 from idbench.curves import Step
 from idbench.prompts.cases import Case, Reference
@@ -49,9 +49,21 @@ def collect(
     data_root: Path,
     faces: Faces,
     title: str,
+    sets: pd.DataFrame | None = None,
     steps: Mapping[str, Step] | None = None,
 ) -> ReportData:
-    """Gathers a report of runs whose scores are `frame`; `steps` says which are on a curve."""
+    """Gathers a report of runs.
+
+    Args:
+        runs: The runs and their suites.
+        frame: Their scores per sample.
+        columns: Which columns to show, those of whole sets included.
+        data_root: Where references are.
+        faces: Whether to show pictures.
+        title: Title of the page.
+        sets: Aggregates of whole sets, such as FID.
+        steps: Which runs are on a curve, by name.
+    """
     found = ReportData({})
     suites = {run.suite.name: run.suite for run in runs}
     keys = [(column.name, column.fingerprint) for column in columns]
@@ -79,7 +91,7 @@ def collect(
                     _case(suites[name].case(case_id), data_root, faces, found) for case_id in cases
                 ],
                 "samples": [[cases[case_id], int(sample)] for case_id, sample in planned],
-                "aggregates": _aggregates(part, keys),
+                "aggregates": _aggregates(part, keys) + _records(_of_suite(sets, name), keys, ""),
                 "notes": list(make_grids(aggregate(part), columns)[0].notes) if len(part) else [],
             }
         )
@@ -217,16 +229,31 @@ def _scores(
 
 def _aggregates(part: pd.DataFrame, keys: Sequence[tuple[str, str]]) -> list[dict[str, Any]]:
     """Aggregates of all samples (tag "") and of those of each value of each tag."""
+    return [
+        record for tag, rows in _by_tag(part) for record in _records(aggregate(rows), keys, tag)
+    ]
+
+
+def _of_suite(sets: pd.DataFrame | None, suite: str) -> pd.DataFrame:
+    if sets is None:
+        return pd.DataFrame(columns=list(AGGREGATE_FRAME))
+    return sets[sets["suite"] == suite]
+
+
+def _records(
+    aggregates: pd.DataFrame, keys: Sequence[tuple[str, str]], tag: str
+) -> list[dict[str, Any]]:
     place = {key: index for index, key in enumerate(keys)}
     records = []
-    for tag, rows in _by_tag(part):
-        for row in aggregate(rows).to_dict("records"):
-            mean, margin = float(row["mean"]), float(row["margin"])
+    for row in aggregates.to_dict("records"):
+        key = (row["column"], row["fingerprint"])
+        mean, margin = float(row["mean"]), float(row["margin"])
+        if key in place:
             records.append(
                 {
                     "tag": tag,
                     "run": row["run"],
-                    "column": place[row["column"], row["fingerprint"]],
+                    "column": place[key],
                     "mean": None if math.isnan(mean) else mean,
                     "margin": None if math.isnan(margin) else margin,
                     "n": int(row["n"]),

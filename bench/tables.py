@@ -326,16 +326,20 @@ def foreign_note(columns: Sequence[Column]) -> list[str]:
 
 
 def _interval_notes(rows: Sequence[Row]) -> list[str]:
-    units = {cell.identities for row in rows for cell in row.cells if cell is not None and cell.n}
-    if not units:
-        return []
-    few, many = min(units), max(units)
-    count = f"{few}" if few == many else f"{few} to {many}"
-    if many == 1:
-        return ["No intervals: all samples are of one identity."]
-    notes = [f"95 % intervals, resampling identities ({count})."]
-    if few == 1:
-        notes.append("A number without interval stands on one identity.")
+    cells = [cell for row in rows for cell in row.cells if cell is not None and cell.n]
+    units = {cell.identities for cell in cells if cell.identities}
+    notes = []
+    if units:
+        few, many = min(units), max(units)
+        if many == 1:
+            notes.append("No intervals: all samples are of one identity.")
+        else:
+            count = f"{few}" if few == many else f"{few} to {many}"
+            notes.append(f"95 % intervals, resampling identities ({count}).")
+            if few == 1:
+                notes.append("A number without interval stands on one identity.")
+    if any(cell.identities == 0 for cell in cells):
+        notes.append("A number of a whole set, such as FID, has no interval.")
     return notes
 
 

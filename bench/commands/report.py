@@ -7,12 +7,13 @@ from typing import get_args
 
 from idbench.commands.pareto import steps_of
 from idbench.commands.score import suite_of
-from idbench.commands.table import choose_columns, load_scores
+from idbench.commands.table import choose_columns, in_table_order, load_scores
 from idbench.files import write_whole
 from idbench.prompts.sources import data_root
 from idbench.report_data import RunSource, collect
 from idbench.report_images import Faces, copy_pictures, default_faces
 from idbench.report_page import render_page
+from idbench.set_scores import load_set_aggregates
 from idbench.store import find_runs
 
 
@@ -41,7 +42,9 @@ def run(args: argparse.Namespace) -> int:
     root = data_root()
     directories = find_runs(args.runs)
     sources = [RunSource(directory, suite_of(directory, root)) for directory in directories]
-    frame, columns = load_scores(directories)
+    frame, of_samples = load_scores(directories)
+    sets, of_sets = load_set_aggregates(directories)
+    columns = in_table_order([*of_samples, *of_sets])
     if args.columns:
         columns = choose_columns(columns, args.columns)
     faces: Faces = args.faces or default_faces(source.suite for source in sources)
@@ -52,6 +55,7 @@ def run(args: argparse.Namespace) -> int:
         data_root=root,
         faces=faces,
         title=args.title,
+        sets=sets,
         steps=steps_of(directories),
     )
     for line in dict.fromkeys(found.missing_references):

@@ -10,14 +10,14 @@ from typing import get_args
 import pandas as pd
 
 from idbench import reproduction_text as text
-from idbench.aggregate import AGGREGATE_FRAME, aggregate
+from idbench.aggregate import AGGREGATE_FRAME
+from idbench.commands.table import load_aggregates
 from idbench.files import write_whole
 from idbench.paper_tables import PublishedTable, find_table, load_tables
 from idbench.prompts.sources import data_root
-from idbench.records import Column
 from idbench.reproduction import Reproduction, reproduce
 from idbench.requirements import needs_of_row
-from idbench.store import RunStore, find_runs, load_frame
+from idbench.store import RunStore, find_runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -80,14 +80,9 @@ def measure(table: PublishedTable, paths: Sequence[Path], given: Sequence[str]) 
             raise ValueError("--row needs the runs it names; give run directories after the table")
         empty = pd.DataFrame(columns=list(AGGREGATE_FRAME)).astype(AGGREGATE_FRAME)
         return reproduce(table, empty, [], {})
-    frame, columns = load_frame(paths)
-    aggregates = aggregate(frame)
+    aggregates, columns = load_aggregates(paths)
     rows = _by_method(table, paths) | _by_name(given, aggregates)
-    return reproduce(table, aggregates, _known(columns), rows)
-
-
-def _known(columns: Sequence[Column]) -> list[Column]:
-    return list({(c.name, c.fingerprint): c for c in columns}.values())
+    return reproduce(table, aggregates, columns, rows)
 
 
 def _by_method(table: PublishedTable, paths: Sequence[Path]) -> dict[str, str]:

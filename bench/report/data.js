@@ -18,10 +18,16 @@ function runsShown() {
   );
 }
 
-/** Places of the columns that some shown run has. */
+/** Places of the columns that have a value per sample. */
 function columnsShown() {
   const runs = DATA.runs.filter((run) => run.suite === suite().name);
   return DATA.columns.map((_, place) => place).filter((place) => runs.some((run) => run.scores[place]));
+}
+
+/** Places of all columns of the suite, those of whole sets (FID) included. */
+function aggregatesShown() {
+  const measured = new Set(suite().aggregates.map((row) => row.column));
+  return DATA.columns.map((_, place) => place).filter((place) => measured.has(place));
 }
 
 /** Places of the samples whose case has the chosen tag. */

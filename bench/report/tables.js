@@ -11,7 +11,7 @@ function disposeTable() {
 /** The table of aggregates: sortable by every column, with interval and coverage in each cell. */
 function drawTable(parent) {
   const hidden = drawTable.hidden || (drawTable.hidden = new Set());
-  const places = columnsShown();
+  const places = aggregatesShown();
   const chooser = el("details", { class: "chooser" }, el("summary", {}, "columns"));
   for (const place of places) {
     const box = el("input", { type: "checkbox", checked: !hidden.has(place), onchange: () => {

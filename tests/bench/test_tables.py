@@ -313,3 +313,18 @@ def test_hostile_labels_stay_text(style):
         assert r"\input" not in text
     if style == "json":
         assert json.loads(text)["rows"][0]["label"] == HOSTILE
+
+
+def test_number_of_a_whole_set_has_no_interval_and_says_so():
+    table = pd.concat(
+        [
+            aggregates([("a", FACESIM, 0.5, 0.1, 4, 4, {}), ("b", FACESIM, 0.4, 0.1, 4, 4, {})]),
+            aggregates([("a", FID, 5.0, None, 4, 4, {}), ("b", FID, 6.0, None, 4, 4, {})]).assign(
+                identities=0
+            ),
+        ]
+    )
+    text = render(table, [FACESIM, FID], style="terminal")
+    assert "95 % intervals, resampling identities (5)." in text
+    assert "A number of a whole set, such as FID, has no interval." in text
+    assert "stands on one identity" not in text
