@@ -142,6 +142,10 @@ EXTRACTORS: Mapping[str, ExtractorEntry] = {
     "musiq_spaq": _musiq("musiq_spaq", "strict"),
     "musiq_spaq.ibench": _musiq("musiq_spaq", "ibench"),
     "musiq_koniq": _musiq("musiq_koniq", "strict"),
+    "sharpness": ExtractorEntry(
+        target=f"{_HERE}.sharpness:Sharpness",
+        extra="embedded",
+    ),
     "image_reward": ExtractorEntry(
         target=f"{_HERE}.image_reward:ImageReward",
         packages=(*_TORCH, "timm", "transformers"),

@@ -62,6 +62,7 @@ METRICS: Mapping[str, str] = {
         "image_quality@strict[musiq-spaq]": "quality.image_quality:image_quality_spaq",
         "image_quality@strict[musiq-koniq]": "quality.image_quality:image_quality_koniq",
         "clip_iqa@strict[clip-rn50]": "quality.clip_iqa:ClipIQAMetric",
+        "sharpness@strict[laplacian]": "quality.sharpness:SharpnessLaplacian",
     }.items()
 }
 

