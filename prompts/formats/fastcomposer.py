@@ -66,9 +66,7 @@ def read(path: Path, rules: PathRules, *, reference_folder: Path) -> Reading:
             )
         )
     if not found.rows:
-        raise ManifestError(
-            f"{path} has no image named like subject_0000_prompt_0000_instance_0000"
-        )
+        raise ManifestError(f"{path} has no image like subject_0000_prompt_0000_instance_0000.jpg")
     notes = (f"{skipped} other files were left out",) if skipped else ()
     return found.reading(notes=notes)
 
