@@ -117,10 +117,13 @@ class MultiFaceEditedID:
         edited = job.edited.convert("RGB")
         if self.restorer is not None:
             edited = self.restorer(edited).convert("RGB").resize(edited.size)
-        people = find_people(job, edited, self.detector)
+        found = find_people(job, edited, self.detector)
+        people = found.people
         faces: list[PreparedFace] = []
         faults: list[RegistrationError] = []
-        skipped = []
+        skipped = found.left_out.copy()
+        for reason in skipped:
+            _log.warning(reason)
         shares = elements_by_person(job, people, edited.size)
         for person, elements in zip(people, shares, strict=True):
             try:

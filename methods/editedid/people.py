@@ -38,8 +38,16 @@ class PersonFaces:
     edited: Face
 
 
-def find_people(job: Job, edited: Image.Image, detector: FaceDetector | None) -> list[PersonFaces]:
-    """The people whose faces are to be restored, left to right.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class People:
+    """Whose faces are to be restored, left to right; `left_out` says whose are not, and why."""
+
+    people: list[PersonFaces]
+    left_out: list[str]
+
+
+def find_people(job: Job, edited: Image.Image, detector: FaceDetector | None) -> People:
+    """Finds the people whose faces are to be restored.
 
     Known places come first, then stated pairs, then association of detected faces. Where the edit
     has destroyed its faces, those of the original stand for them at the same place.
@@ -58,7 +66,8 @@ def find_people(job: Job, edited: Image.Image, detector: FaceDetector | None) ->
         people = [_placed(place, job, edited, detector, scale) for place in places]
         if not people:
             raise NoFaceError("no face is to be restored: every known place says restore=False")
-        return sorted(people, key=lambda person: person.edited.centre[0])
+        ordered = sorted(people, key=lambda person: person.edited.centre[0])
+        return People(people=ordered, left_out=[])
     if detector is None:
         raise NoFaceError("no face detector and no known place; give boxes or set detector")
     originals, found = detector(job.original), detector(edited)
@@ -66,7 +75,9 @@ def find_people(job: Job, edited: Image.Image, detector: FaceDetector | None) ->
         matches = _checked(job.pairs, len(originals), len(found))
     elif originals and not found:
         places = [FacePlace(person=i, original_box=f.box) for i, f in enumerate(originals)]
-        return [_placed(place, job, edited, None, scale) for place in places]
+        return People(
+            people=[_placed(place, job, edited, None, scale) for place in places], left_out=[]
+        )
     else:
         sizes = job.original.size, edited.size
         ratio = (sizes[0][0] / sizes[0][1]) / (sizes[1][0] / sizes[1][1])
@@ -76,7 +87,22 @@ def find_people(job: Job, edited: Image.Image, detector: FaceDetector | None) ->
             f"no face to restore: {len(originals)} found in the original and {len(found)} in the "
             "edited image, none of them the same; give boxes or pairs"
         )
-    return [PersonFaces(person=i, original=originals[o], edited=found[i]) for o, i in matches]
+    return People(
+        people=[PersonFaces(person=i, original=originals[o], edited=found[i]) for o, i in matches],
+        left_out=[
+            *_unmatched("original", originals, {o for o, _ in matches}),
+            *_unmatched("edited image", found, {i for _, i in matches}),
+        ],
+    )
+
+
+def _unmatched(where: str, faces: Sequence[Face], matched: set[int]) -> list[str]:
+    return [
+        f"the face at {', '.join(f'{edge:.0f}' for edge in face.box)} of the {where} was not "
+        "found in the other image; give its box"
+        for index, face in enumerate(faces)
+        if index not in matched
+    ]
 
 
 def associate(

@@ -26,6 +26,10 @@ def job(**changes):
     return Job(**{"original": blank, "edited": blank, **changes})
 
 
+def people_of(*arguments):
+    return find_people(*arguments).people
+
+
 def detector(originals, edited):
     answers = iter([originals, edited])
     return lambda image: next(answers)
@@ -62,18 +66,26 @@ def test_identity_decides_where_images_are_not_registered():
 
 
 def test_detected_people_come_left_to_right_of_the_edited_image():
-    people = find_people(
-        job(), job().edited, detector([face(300), face(10)], [face(12), face(298)])
-    )
+    people = people_of(job(), job().edited, detector([face(300), face(10)], [face(12), face(298)]))
     assert [(p.person, p.original.box[0], p.edited.box[0]) for p in people] == [
         (0, 10, 12),
         (1, 300, 298),
     ]
 
 
+def test_faces_without_a_partner_are_named():
+    found = find_people(job(), job().edited, detector([face(10), face(300)], [face(12), face(150)]))
+    assert len(found.people) == 1
+    lost = "was not found in the other image; give its box"
+    assert found.left_out == [
+        f"the face at 300, 50, 360, 110 of the original {lost}",
+        f"the face at 150, 50, 210, 110 of the edited image {lost}",
+    ]
+
+
 def test_stated_pairs_override_association():
     swapped = job(pairs=((1, 0), (0, 1)))
-    people = find_people(
+    people = people_of(
         swapped, swapped.edited, detector([face(10), face(300)], [face(12), face(298)])
     )
     assert [p.original.box[0] for p in people] == [300, 10]
@@ -86,7 +98,7 @@ def test_a_pair_that_is_not_there_is_an_error():
 
 def test_faces_that_the_edit_destroyed_are_taken_to_be_where_they_were():
     wide = Image.new("RGB", (800, 400))
-    people = find_people(job(edited=wide), wide, detector([face(100)], []))
+    people = people_of(job(edited=wide), wide, detector([face(100)], []))
     assert people[0].original is None
     assert people[0].edited.box == (200, 100, 320, 220)
 
@@ -97,7 +109,7 @@ def test_known_places_need_no_detector():
         FacePlace(person=0, edited_box=(10, 50, 70, 110)),
         FacePlace(person=2, edited_box=(340, 50, 399, 110), restore=False),
     )
-    people = find_people(job(places=places), job().edited, None)
+    people = people_of(job(places=places), job().edited, None)
     assert [p.person for p in people] == [0, 1]
     assert people[0].original is None
     assert people[1].original.box == (300, 50, 360, 110)
@@ -107,9 +119,7 @@ def test_known_places_take_landmarks_of_the_faces_detected_there():
     points = np.zeros((5, 2))
     seen = Face(box=(302, 52, 362, 112), landmarks=points)
     places = (FacePlace(person=0, original_box=(300, 50, 360, 110), edited_box=(10, 50, 70, 110)),)
-    (person,) = find_people(
-        job(places=places), job().edited, detector([face(5), seen], [face(200)])
-    )
+    (person,) = people_of(job(places=places), job().edited, detector([face(5), seen], [face(200)]))
     assert person.original.landmarks is points
     assert person.edited.landmarks is None
 
@@ -164,9 +174,7 @@ def test_elements_of_a_named_person_stay_with_it():
         EditedElement(text="cap", mask=two_glasses(), person=1),
         EditedElement(text="hair"),
     )
-    people = find_people(
-        job(), job().edited, detector([face(10), face(300)], [face(10), face(300)])
-    )
+    people = people_of(job(), job().edited, detector([face(10), face(300)], [face(10), face(300)]))
     shares = elements_by_person(job(elements=wanted), people, (400, 200))
     assert [[element.text for element in share] for share in shares] == [
         ["glasses", "hair"],
