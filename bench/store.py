@@ -356,24 +356,52 @@ class RunStore:
             for info, value, inputs, n, total, samples, reasons in rows
         ]
 
-    def score_rows(self) -> list[tuple[Any, ...]]:
+    def score_frame(self) -> "pd.DataFrame":
         """Planned samples x columns, in order of column, case id and sample.
 
-        Each row is (case_id, sample, identity, multiplicity, tags, column, fingerprint, value,
-        reason). A sample that was not scored yet has the reason "not_scored".
+        The columns of the frame are those of `records.SCORE_FRAME` that differ within a run, and
+        `tags`. A sample that was not scored yet has the reason "not_scored".
         """
-        return self._database.execute(
-            """
-            SELECT s.case_id, s.sample, s.identity, s.multiplicity, s.tags, c.name, c.fingerprint,
-              r.value,
-              CASE WHEN r.value IS NOT NULL THEN ''
-                WHEN r.reason IS NULL THEN 'not_scored' ELSE r.reason END
-            FROM samples s CROSS JOIN columns c LEFT JOIN scores r
-              ON r.name = c.name AND r.fingerprint = c.fingerprint
-              AND r.case_id = s.case_id AND r.sample = s.sample
-            ORDER BY c.name, c.fingerprint, s.case_id, s.sample
-            """
+        import numpy as np
+        import pandas as pd
+
+        # What does not differ between columns is read once: a run may have a million scores.
+        samples = self._database.execute(
+            "SELECT case_id, sample, identity, multiplicity, tags FROM samples "
+            "ORDER BY case_id, sample"
         ).fetchall()
+        facts = pd.DataFrame(
+            samples, columns=["case_id", "sample", "identity", "multiplicity", "tags"]
+        ).astype({**{key: SCORE_FRAME[key] for key in ("case_id", "identity")}, "tags": "str"})
+        columns = self._database.execute(
+            "SELECT name, fingerprint FROM columns ORDER BY name, fingerprint"
+        ).fetchall()
+        parts = []
+        for name, column_fingerprint in columns:
+            scores = self._database.execute(
+                """
+                SELECT r.value,
+                  CASE WHEN r.value IS NOT NULL THEN ''
+                    WHEN r.reason IS NULL THEN 'not_scored' ELSE r.reason END
+                FROM samples s LEFT JOIN scores r
+                  ON r.name = ? AND r.fingerprint = ?
+                  AND r.case_id = s.case_id AND r.sample = s.sample
+                ORDER BY s.case_id, s.sample
+                """,
+                (name, column_fingerprint),
+            ).fetchall()
+            values, reasons = zip(*scores, strict=True) if scores else ((), ())
+            parts.append(
+                facts.assign(
+                    column=name,
+                    fingerprint=column_fingerprint,
+                    value=np.array(values, dtype=np.float64),  # None becomes NaN
+                    reason=pd.Series(reasons, dtype="str", index=facts.index),
+                )
+            )
+        if not parts:
+            return facts.assign(column="", fingerprint="", value=0.0, reason="").iloc[:0]
+        return pd.concat(parts, ignore_index=True)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -431,13 +459,7 @@ def load_frame(paths: Iterable[Path]) -> "tuple[pd.DataFrame, list[Column]]":
     for directory in find_runs(paths):
         with RunStore.open(directory) as store:
             columns |= {(c.name, c.fingerprint): c for c in store.columns()}
-            frame = pd.DataFrame(
-                store.score_rows(),
-                columns=[
-                    "case_id", "sample", "identity", "multiplicity", "tags", "column",
-                    "fingerprint", "value", "reason",
-                ],
-            )  # fmt: skip
+            frame = store.score_frame()
             frame.insert(0, "label", store.identity.label)
             frame.insert(1, "run", directory.name)
             frame.insert(2, "method", store.identity.method["name"])

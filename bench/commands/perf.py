@@ -19,6 +19,10 @@ class Measurement(Protocol):
 
 # name -> (module with `add_arguments` and `measure`, one line of help)
 MEASUREMENTS = {
+    "table": (
+        "idbench.perf_table",
+        "seconds and memory to load, aggregate and print a million score rows",
+    ),
     "method": (
         "idbench.perf_method",
         "seconds per step and peak memory of a method, beside its plain base model",
