@@ -121,6 +121,7 @@ class FeatureCache:
         digest = hashlib.sha256(json.dumps(dict(made_with), sort_keys=True).encode()).hexdigest()
         self.folder = root / digest[:16]
         self._made_with = dict(made_with)
+        self._paths: dict[Path, Path] = {}  # of pictures that have been hashed
 
     def build(
         self, captions: list[Caption], encoder: FaceEncoder, vae: AutoencoderKL, resolution: int
@@ -145,7 +146,10 @@ class FeatureCache:
             raise ValueError(f"none of {len(captions)} pictures is of use: {reasons}")
 
     def _path(self, caption: Caption) -> Path:
-        return self.folder / f"{sha256_of_file(caption.image)}.safetensors"
+        if caption.image not in self._paths:
+            name = f"{sha256_of_file(caption.image)}.safetensors"
+            self._paths[caption.image] = self.folder / name
+        return self._paths[caption.image]
 
     def reason(self, caption: Caption) -> str | None:
         """Why a picture is not used, or None."""

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from idbench.methods.common.sd15 import check_size
+from idbench.methods.common.latent_sizes import check_size
 
 FaceCrop = Literal["square", "none"]
 FaceChoice = Literal["largest", "first"]

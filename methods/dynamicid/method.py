@@ -12,8 +12,8 @@ import torch
 from PIL import Image
 
 from idbench.methods import protocol
+from idbench.methods.common.latent_sizes import check_size
 from idbench.methods.common.locations import digest
-from idbench.methods.common.sd15 import check_size
 from idbench.methods.dynamicid.config import DynamicIDConfig
 from idbench.methods.dynamicid.faces import NoFaceError
 from idbench.methods.dynamicid.layout import box_from_xyxy

@@ -197,6 +197,7 @@ class Stage:
         }
         lines = [f"{name} {sha256_of_file(path)}" for name, path in sorted(read.items())]
         lines.append(f"face_crop_factor {self.config.face_crop_factor}")
+        lines.append(f"dtype {frozen_dtype(self.config)}")
         return sha256("\n".join(lines).encode()).hexdigest()
 
     def model(self) -> ReconfigurationModel:

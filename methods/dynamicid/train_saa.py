@@ -153,6 +153,7 @@ def _made_with(files: DynamicIDFiles, config: AnchoringConfig) -> dict[str, str]
     settings = {
         "resolution": str(config.resolution),
         "face_crop_factor": str(config.face_crop_factor),
+        "dtype": str(frozen_dtype(config)),
     }
     return {name: sha256_of_file(path) for name, path in read.items()} | settings
 

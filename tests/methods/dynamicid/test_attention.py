@@ -36,14 +36,15 @@ def layer(meta, state):
     return attn, processor
 
 
-def control_of(meta):
+def control_of(case):
+    meta, batch = case.meta, len(case.tensors["in/hidden_states"])
     boxes = meta["bboxes_y0x0y1x1"]
     width, height = meta["root_width_height"] or (meta["query_width"], meta["query_height"])
     mixed = meta["mix_scale"] is not None and len(boxes) == 1
     control = SAAControl(
         num_people=meta["num_ids"],
         tokens_per_person=meta["tokens_per_id"],
-        layout=Layout([boxes] * 2, height=height, width=width),
+        layout=Layout([boxes] * batch, height=height, width=width),
         layout_steps=meta["infer_end"],
         beta=float(meta["infer_scale"]),
         gate_threshold=meta["threshold"],
@@ -59,13 +60,13 @@ def run(case, **changes):
     attn, _ = layer(case.meta, case.group)
     given = {key: tensor.clone() for key, tensor in case.group("in").items()} | changes
     context = torch.cat([given["text_tokens"], given["id_tokens"]], dim=1)
-    control = control_of(case.meta)
+    control = control_of(case)
     return attn(given["hidden_states"], encoder_hidden_states=context, saa=control)
 
 
 def gate_inputs(case):
     attn, processor = layer(case.meta, case.group)
-    given, control = case.group("in"), control_of(case.meta)
+    given, control = case.group("in"), control_of(case)
     context = torch.cat([given["text_tokens"], given["id_tokens"]], dim=1)
     query = processor.project(attn.to_q, processor.to_q_lora, given["hidden_states"])
     projected = processor.project_context(attn, context, control.num_identity_tokens)
@@ -150,7 +151,7 @@ def test_gradients_agree_with_the_official_code(cases):
         hidden = case.tensors["in/hidden_states"].clone().requires_grad_()
         identity = case.tensors["in/id_tokens"].clone().requires_grad_()
         context = torch.cat([case.tensors["in/text_tokens"], identity], dim=1)
-        out = attn(hidden, encoder_hidden_states=context, saa=control_of(case.meta))
+        out = attn(hidden, encoder_hidden_states=context, saa=control_of(case))
         (out * case.tensors["in/probe"]).sum().backward()
         found = {"hidden_states": hidden.grad, "id_tokens": identity.grad}
         found |= {name: parameter.grad for name, parameter in processor.named_parameters()}

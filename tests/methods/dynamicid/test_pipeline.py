@@ -36,7 +36,9 @@ def test_denoising_agrees_with_the_official_pipeline(cases):
         control = SAAControl(
             num_people=people,
             tokens_per_person=given["uncond_id_tokens"].shape[1],
-            layout=Layout([boxes], height=meta["height"], width=meta["width"]),
+            layout=Layout(
+                [boxes] * len(given["latents"]), height=meta["height"], width=meta["width"]
+            ),
             layout_steps=meta["infer_end"],
             beta=float(meta["infer_scale"]),
             activate_query=meta["activate_query"],
