@@ -13,7 +13,7 @@ from scipy.sparse.linalg import cg
 from idbench.methods.editedid.masks import Mask, mask_image
 from idbench.methods.editedid.registration import Crop
 
-# Shares of the side of the crop, section 5 of the specification.
+# Shares of the side of the crop; chosen here, the paper only asks for smooth boundaries.
 MATTE_SIGMA, RING_WIDTH = 0.02, 0.04
 # Alpha below this moves no 8-bit channel by a whole step, and is taken as none.
 _NO_ALPHA = 1.0 / 512.0

@@ -14,7 +14,7 @@ MaskLike = Image.Image | ArrayLike
 
 _FACE = ("face", "nose", "re", "le", "rb", "lb", "ulip", "imouth", "llip")
 
-# Word of an element -> labels of the parser (CelebAMask names, section 4 of the specification).
+# Word of an element -> labels of the parser, by their CelebAMask names.
 # A beard has no class; eyepatches and headbands neither: these need masks from the user.
 LABELS_OF: dict[str, tuple[str, ...]] = {
     "face": _FACE,

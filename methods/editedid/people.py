@@ -19,7 +19,8 @@ from idbench.methods.editedid.faces import (
 from idbench.methods.editedid.jobs import FacePlace, Job
 from idbench.methods.editedid.masks import mask_image
 
-# Section 5 of the specification: no pair above this cost, and the share of identity in it.
+# The paper leaves association open; chosen here: no pair above this cost, and the share of
+# identity in it.
 MAX_COST, IDENTITY_SHARE = 0.9, 0.5
 # Images whose aspect ratios differ by less show the scene from the same place.
 _SAME_ASPECT = 0.02

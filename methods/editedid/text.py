@@ -15,7 +15,7 @@ from idbench.methods.editedid.word_alignment import (
     word_windows,
 )
 
-# Section 1.5 of the specification: the example of the paper, with any elements in place of glasses.
+# The paper's example is a face with glasses; other elements take their place.
 ORIGINAL_PROMPT = "a photo of a face"
 
 

@@ -36,7 +36,7 @@ def invert_pair(
     scheduler: HybridDDIMDPMScheduler,
     mixer: AdaptiveMixer,
 ) -> Inversion:
-    """Adds noise to both images of each pair in lock-step, mixing after every step (section 2.2).
+    """Adds noise to both images of each pair in lock-step, mixing after every step.
 
     Predictions are made from the mixed states; the multistep history belongs to each row.
 

@@ -110,7 +110,7 @@ def test_official_cross_attention_is_untouched_by_the_gate(fusion):
 
 @pytest.mark.golden
 def test_only_the_target_row_of_the_first_half_changes(fusion):
-    """Check 11: row 2 is the weighted sum of ungated rows 0 to 2, the others stay bit for bit."""
+    """Row 2 is the weighted sum of ungated rows 0 to 2, the others stay bit for bit."""
     tensors, meta = fusion
     layer = official_layer(tensors, meta, "down.attn1")
     ungated = layer(tensors["x"])
@@ -264,7 +264,7 @@ def joined(layer, attended):
 
 @pytest.mark.parametrize("variant", ["map_query", "map_key"])
 def test_map_variants_equal_explicit_maps(variant):
-    """Check 14; the exchanged maps are built in full here."""
+    """The exchanged maps are built in full here."""
     layer, x = layer_and_rows()
     gate = gate_for(EditedIDConfig(self_gate=variant, overlap=(0.4, 0.6)))
     maps, value = explicit_maps(layer, x)
@@ -285,7 +285,7 @@ def test_map_variants_equal_explicit_maps(variant):
 
 @pytest.mark.parametrize("variant", ["feature", "map_query", "map_key"])
 def test_source_rows_are_untouched(variant):
-    """Check 12 on a layer: rows of o and i are those of plain attention, bit for bit."""
+    """On a layer: rows of o and i are those of plain attention, bit for bit."""
     layer, x = layer_and_rows()
     plain = layer(x)
     layer.set_processor(
@@ -298,7 +298,7 @@ def test_source_rows_are_untouched(variant):
 
 
 def test_full_mask_of_the_original_gives_its_features_exactly():
-    """Check 13 on a layer, in both branches, whatever the target's latents are."""
+    """On a layer, in both branches, whatever the target's latents are."""
     layer, x = layer_and_rows()
     masks = torch.stack([torch.ones(2, 1, 32, 32), torch.zeros(2, 1, 32, 32)])
     layer.set_processor(EditedIDSelfProcessor(gate_for(EditedIDConfig(), masks), gated=True))
@@ -338,7 +338,7 @@ def test_gate_acts_in_the_branches_asked_for(branches, changed):
 
 
 def test_cross_swap_equals_explicit_column_replacement():
-    """Check 14: columns of the conditional target map come from the sources by the aligner."""
+    """Columns of the conditional target map come from the sources by the aligner."""
     layer, x = layer_and_rows(context=16)
     context = torch.randn(12, 77, 16)
     mapper = torch.roll(IDENTITY, 2)

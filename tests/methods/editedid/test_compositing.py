@@ -24,7 +24,7 @@ CROP = Crop(left=60, top=40, side=200)
 
 
 def test_pixels_beyond_the_matte_stay_byte_for_byte():
-    """Check 23. The matte ends 4 sigma = 8 % of 200 pixels beyond the mask grown by 2 %."""
+    """The matte ends 4 sigma = 8 % of 200 pixels beyond the mask grown by 2 %."""
     edited = noise((400, 300))
     result = composite(edited, [patch(CROP, noise((200, 200), 1), disc(200, 50))])
     far = ~disc(200, 50 + 4 + 16 + 1)

@@ -15,7 +15,7 @@ from idbench.methods.editedid.study import analytic_study, model_study, solvers
 
 
 def test_stability_by_hand():
-    """Check 21: jumps of [0, 1, 3, 2] are 1, 2 and 1."""
+    """Jumps of [0, 1, 3, 2] are 1, 2 and 1."""
     found = stability([0, 1, 3, 2])
     assert (found.cumulative_mse, found.max_jump) == (6.0, 2.0)
     assert found.final_l2 == pytest.approx(2**0.5)

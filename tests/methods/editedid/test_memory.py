@@ -90,7 +90,7 @@ def entangle(pipeline, config, *, guided=False):
 @pytest.mark.parametrize("gate", ["feature", "map_query", "map_key"])
 @pytest.mark.parametrize("guided", [False, True])
 def test_no_attention_matrix_is_built(wide, gate, guided):
-    """Check 22: nothing of positions x positions where there are 1024 and more."""
+    """Nothing of positions x positions where there are 1024 and more."""
     allocations = entangle(wide, replace(FAST, self_gate=gate), guided=guided)
     assert any(1024 in shape for shape in allocations.shapes)
     matrices = [s for s in allocations.shapes if len(s) >= 2 and s[-1] >= 1024 and s[-2] >= 1024]

@@ -31,7 +31,7 @@ def run_recursion(config, *, seed=0, dtype=torch.float64):
 
 
 def test_recursion_by_hand():
-    """Check 1: u shrinks by 1 - 8 * 0.015 = 0.88 per step from 0.92, the last step is forced."""
+    """U shrinks by 1 - 8 * 0.015 = 0.88 per step from 0.92, the last step is forced."""
     mixer, *_ = run_recursion(EditedIDConfig(mix_lr=0.015))
     weights = torch.cat(mixer.weights).tolist()
     assert weights == pytest.approx([0.04, 0.0952, 0.143776, 0.18652288, 0.22414013, 0.5], abs=1e-8)
@@ -104,7 +104,7 @@ def test_large_steps_clip_to_one_half():
     ],
 )
 def test_automatic_lr(steps, lr, drop):
-    """Section 2.1 of the specification."""
+    """Values and largest drops from an independent evaluation of the recursion."""
     assert automatic_lr(steps, 0.04, 1) == pytest.approx(lr)
     gap, worst, u = 1.0, 0.0, 0.92
     for step in range(steps):

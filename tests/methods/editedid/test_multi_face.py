@@ -76,7 +76,7 @@ def test_three_people_are_restored_where_they_stand(restorer):
 
 
 def test_faces_of_several_images_pass_together(restorer):
-    """Check 18 on images: batches, chunks and company change nothing but the last bits."""
+    """On images: batches, chunks and company change nothing but the last bits."""
     jobs = [job(2), job(1, original=scene(2), edited=scene(3))]
     together = restorer.restore(jobs, FAST)
     chunked = restorer.restore(jobs, replace(FAST, max_faces_per_batch=1))

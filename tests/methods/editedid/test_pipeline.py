@@ -78,7 +78,7 @@ def test_runs_are_deterministic(pipeline, reference):
 
 
 def test_sources_do_not_see_the_gate(pipeline, reference):
-    """Check 12: rows o and i are those of a run without gate, swap and blend, bit for bit."""
+    """Rows o and i are those of a run without gate, swap and blend, bit for bit."""
     plain = replace(FAST, self_gate="none", cross_swap=False, blend="none")
     ungated = pipeline([pair()], plain)
     for ours, theirs in zip(reference.entangled.states, ungated.entangled.states, strict=True):
@@ -88,7 +88,7 @@ def test_sources_do_not_see_the_gate(pipeline, reference):
 
 @pytest.mark.parametrize("config", [FAST, OPTIMISED], ids=["fast", "optimised"])
 def test_target_follows_the_original_where_all_is_taken_from_it(pipeline, config):
-    """Check 13: same prompt, no token swap, no element of the edit: z_t is z_o at every step."""
+    """Same prompt, no token swap, no element of the edit: z_t is z_o at every step."""
     same = Prompts(elements_o=(), elements_i=())
     config = replace(config, blend="none")
     output = pipeline([pair(mask_o=BAND, mask_i=NOTHING, prompts=same)], config)
@@ -109,7 +109,7 @@ def test_outside_the_elements_the_latents_are_those_of_the_edited_image(pipeline
 
 @pytest.mark.parametrize("config", [FAST, OPTIMISED], ids=["fast", "optimised"])
 def test_a_batch_of_faces_equals_single_runs(pipeline, config):
-    """Check 18, and chunks do not matter."""
+    """And chunks do not matter."""
     pairs = [pair(0), pair(1, prompts=prompts_for(["face"], ["red cap"]))]
     together = final(pipeline(pairs, config))
     for index, one in enumerate(pairs):

@@ -1,4 +1,4 @@
-"""Checks that need Stable Diffusion 1.4 in the weights folder of this user (check 20)."""
+"""Checks that need Stable Diffusion 1.4 in the weights folder of this user."""
 
 import numpy as np
 import platformdirs

@@ -200,7 +200,7 @@ def test_configuration_survives_a_round_trip(tmp_path):
 
 
 def test_reference_points_of_the_noise_schedule():
-    # Section 0 of the specification.
+    # Stable Diffusion 1.4: alpha-bar and lambda from its scaled-linear betas, to the digits given.
     solver = HybridDDIMDPMScheduler()
     for timestep, alpha_bar, lam in [
         (1, 0.99830, 3.187),

@@ -81,7 +81,7 @@ def _lambdas(beta):
     return (0.5 * torch.log(alpha_bar / (1 - alpha_bar))).numpy()
 
 
-# Section 2.2 of the specification: what is right by default, and the two traps of library defaults.
+# What is right by default, and the two traps of library defaults.
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
