@@ -16,7 +16,9 @@ NOT_FINITE = Failure("not_finite", "the decoded image has values that are no num
 def answer_by_size(
     requests: Sequence[Request], config: FluxConfig, make: MakeImages
 ) -> list[Answer]:
-    """Answers in the order of the requests; those of one size are made together.
+    """Answers in the order of the requests.
+
+    With `exact_batches` each is made by itself, else those of one size are made together.
 
     A size that FLUX cannot make becomes a failure of that request alone.
 
@@ -26,7 +28,7 @@ def answer_by_size(
         make: Images for requests of one size, given width and height.
     """
     answers: list[Answer | None] = [None] * len(requests)
-    by_size: dict[tuple[int, int], list[int]] = {}
+    by_size: dict[tuple[int, ...], list[int]] = {}
     for index, request in enumerate(requests):
         width, height = request.width or config.width, request.height or config.height
         try:
@@ -34,8 +36,9 @@ def answer_by_size(
         except ValueError as error:
             answers[index] = Failure("bad_size", str(error))
         else:
-            by_size.setdefault((width, height), []).append(index)
-    for (width, height), indices in by_size.items():
+            alone = (index,) if config.exact_batches else ()
+            by_size.setdefault((width, height, *alone), []).append(index)
+    for (width, height, *_), indices in by_size.items():
         made = make([requests[index] for index in indices], width, height)
         for index, answer in zip(indices, made, strict=True):
             answers[index] = answer

@@ -47,14 +47,14 @@ class FluxBackbone:
                 )
             transformer = FluxTransformer2DModel.from_pretrained(
                 source,
-                torch_dtype=dtype,
+                dtype=dtype,
                 local_files_only=True,
                 quantization_config=bitsandbytes_config(config.quantization, dtype),
             )
         else:
             transformer = load_transformer(source, dtype)
         pipe = FluxPipeline.from_pretrained(
-            files["model"], transformer=transformer, torch_dtype=dtype, local_files_only=True
+            files["model"], transformer=transformer, dtype=dtype, local_files_only=True
         )
         pipe.set_progress_bar_config(disable=True)
         return cls(pipe, config)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 
 from idbench.methods.common.flux_sampling import TimestepRounding
 from idbench.methods.common.locations import digest, locate
+from idbench.methods.common.weight_sources import FLUX_DEV, Source
 
 Offload = Literal["none", "model", "group", "sequential"]
 Quantization = Literal["none", "fp8", "int8", "nf4"]
@@ -22,9 +23,9 @@ class FluxConfig:
     """What a FLUX pipeline is told.
 
     Attributes:
-        weights: Folder with everything under the names of the weights catalogue; the parameters
-            that name single files win over it.
-        model: FLUX.1-dev in diffusers' layout (default `flux-dev` under `weights`).
+        weights: Folder of the files; the application data folder of this user if None. `idbench
+            method check` says what is absent and how to get it.
+        model: FLUX.1-dev in diffusers' layout, if not in `weights`.
         transformer: Another transformer: a folder in diffusers' layout or a file in the original
             one, such as `flux1-krea-dev.safetensors`.
         width: In pixels, a multiple of 16; a request's own size wins.
@@ -40,6 +41,9 @@ class FluxConfig:
         noise_device: Where the starting noise is drawn. "cpu" is the same on every device;
             "execution" is what the official PuLID sampler does.
         timestep_rounding: See `denoise`.
+        exact_batches: Send each image through the networks by itself, so that it does not depend
+            on its neighbours to the last bit. Off, all images of one size share a forward, which
+            is faster where one image does not fill the device, and moves pixels by rounding.
         device: torch device.
         dtype: Of the networks; the papers use bfloat16.
     """
@@ -57,6 +61,7 @@ class FluxConfig:
     compile: Compile = "none"
     noise_device: NoiseDevice = "cpu"
     timestep_rounding: TimestepRounding = "once"
+    exact_batches: bool = True
     device: str = "cpu"
     dtype: str = "float32"
 
@@ -77,15 +82,31 @@ class FluxConfig:
                 f"got {self.max_sequence_length}"
             )
 
-    def files(self) -> dict[str, Path]:
-        """The files and folders of the networks, by parameter.
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """Where the files come from, by the parameter that can name their place."""
+        return {"model": FLUX_DEV}
+
+    def locate(self, key: str) -> Path:
+        """The file or folder that parameter `key` names, or its place in `weights`.
 
         Raises:
-            FileNotFoundError: If one is not there; the message says which parameter to set.
+            MissingWeightsError: If it is not there; the message says how to get it.
         """
-        found = {"model": locate("model", self.model, self.weights, "flux-dev")}
+        sources = self.sources
+        return locate(key, getattr(self, key), self.weights, sources[key], sources)
+
+    def files(self) -> dict[str, Path]:
+        """The files and folders that are read, each under a name of its own.
+
+        Raises:
+            MissingWeightsError: If one is not there; the message says how to get it.
+        """
+        found = {"model": self.locate("model")}
         if self.transformer is not None:
-            found["transformer"] = locate("transformer", self.transformer, None, "")
+            if not self.transformer.exists():
+                raise FileNotFoundError(f"there is no transformer {self.transformer}")
+            found["transformer"] = self.transformer
         return found
 
     def parameters(self) -> dict[str, object]:

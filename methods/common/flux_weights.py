@@ -150,9 +150,7 @@ def load_transformer(path: Path, dtype: torch.dtype) -> FluxTransformer2DModel:
         ValueError: If keys are missing, unknown or of the wrong shape.
     """
     if path.is_dir():
-        return FluxTransformer2DModel.from_pretrained(
-            path, torch_dtype=dtype, local_files_only=True
-        )
+        return FluxTransformer2DModel.from_pretrained(path, dtype=dtype, local_files_only=True)
     original = load_file(path)
     with torch.device("meta"):
         model = FluxTransformer2DModel(**transformer_config(original))

@@ -2,32 +2,38 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from pathlib import Path
 
 import platformdirs
 
 from idbench.methods.common.files import sha256_of_file, write_with
+from idbench.methods.common.weight_sources import MissingWeightsError, Source, how_to_get
 
 # what a folder in diffusers' layout is identified by
 _IDENTIFYING = {".safetensors", ".bin", ".json", ".model", ".txt"}
 
 
-def locate(name: str, given: Path | None, weights: Path | None, relative: str) -> Path:
-    """The file or folder of a parameter: `given`, else `relative` under `weights`.
+def locate(
+    key: str, given: Path | None, weights: Path | None, source: Source, parameters: Iterable[str]
+) -> Path:
+    """The file or folder of a parameter: `given`, else its place in the weights folder.
+
+    Args:
+        key: Name of the parameter.
+        given: Its value.
+        weights: The folder; the application data folder of this user if None.
+        source: Where the weights come from.
+        parameters: Those that can name a place, for the message.
 
     Raises:
-        FileNotFoundError: If neither is given, or it does not exist; the message says which
-            parameter to set.
+        MissingWeightsError: If it is not there; the message says how to get it.
     """
-    if given is None and weights is None:
-        raise FileNotFoundError(
-            f"{name} is not given; set {name}=PATH, or weights=FOLDER that holds {relative}"
-        )
-    path = given if given is not None else Path(weights or "") / relative
+    folder = weights or platformdirs.user_data_path("idbench") / "weights"
+    path = given or folder / source.path
     if not path.exists():
-        raise FileNotFoundError(f"there is no {path}; set {name}=PATH to where it is")
+        raise MissingWeightsError(how_to_get(key, path, source, parameters))
     return path
 
 

@@ -56,3 +56,12 @@ CLIP_VIT_H = Source(
     "1c2b8495b28150b8a4922ee1c8edee224c284c0c --local-dir {path} --include config.json "
     "model.safetensors",
 )
+
+FLUX_DEV = Source(
+    path="flux-dev",
+    repository="https://huggingface.co/black-forest-labs/FLUX.1-dev",
+    revision="main",
+    licence="FLUX.1 [dev] Non-Commercial License; access is granted on the model's page",
+    route="hf download black-forest-labs/FLUX.1-dev --local-dir {path} --exclude '*.png' "
+    "flux1-dev.safetensors ae.safetensors",
+)

@@ -1,11 +1,18 @@
 """Parameters of PuLID-FLUX."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from idbench.methods.common.flux_config import FluxConfig
-from idbench.methods.common.locations import locate
+from idbench.methods.common.weight_sources import (
+    FLUX_DEV,
+    MissingWeightsError,
+    Source,
+    how_to_get,
+)
 from idbench.methods.pulid.extraction import FaceSelect
+from idbench.methods.pulid.sources import MEMBERS, SOURCES
 
 # the official app's, for true classifier-free guidance
 NEGATIVE_PROMPT = "bad quality, worst quality, text, signature, watermark, extra limbs"
@@ -59,24 +66,35 @@ class PuLIDConfig(FluxConfig):
             if getattr(self, name) < 0:
                 raise ValueError(f"{name} must be at least 0, got {getattr(self, name)}")
 
+    @property
+    def sources(self) -> Mapping[str, Source]:
+        """Where the files come from, by the parameter that can name their place."""
+        return {"model": FLUX_DEV, **SOURCES}
+
     def files(self) -> dict[str, Path]:
-        """The files and folders of the networks, by parameter."""
-        weights = self.weights
+        """The files and folders that are read, each under a name of its own.
+
+        Raises:
+            MissingWeightsError: If one is not there; the message says how to get it.
+        """
         return {
             **FluxConfig.files(self),
-            "pulid": locate("pulid", self.pulid, weights, "pulid/pulid_flux_v0.9.1.safetensors"),
+            "pulid": self.locate("pulid"),
             **self.extraction_files(),
         }
 
     def extraction_files(self) -> dict[str, Path]:
-        """The files of the networks that read the reference photo."""
-        weights = self.weights
-        antelopev2 = locate("antelopev2", self.antelopev2, weights, "antelopev2")
-        facexlib = locate("facexlib", self.facexlib, weights, "facexlib")
-        return {
-            "eva": locate("eva", self.eva, weights, "eva-clip/EVA02_CLIP_L_336_psz14_s6B.pt"),
-            "scrfd": locate("antelopev2", None, antelopev2, "scrfd_10g_bnkps.onnx"),
-            "glintr100": locate("antelopev2", None, antelopev2, "glintr100.onnx"),
-            "retinaface": locate("facexlib", None, facexlib, "detection_Resnet50_Final.pth"),
-            "bisenet": locate("facexlib", None, facexlib, "parsing_bisenet.pth"),
-        }
+        """The files of the networks that read the reference photo.
+
+        Raises:
+            MissingWeightsError: If one is not there.
+        """
+        found = {"eva": self.locate("eva")}
+        for key, members in MEMBERS.items():
+            folder = self.locate(key)
+            for name, file in members.items():
+                if not (folder / file).is_file():
+                    sources = self.sources
+                    raise MissingWeightsError(how_to_get(key, folder / file, sources[key], sources))
+                found[name] = folder / file
+        return found

@@ -19,9 +19,17 @@ class Integration(Protocol):
     """How a cross-attention module turns image stream and identity tokens into an update."""
 
     def __call__(
-        self, module: PerceiverAttentionCA, index: int, hidden_states: Tensor, tokens: Tensor
+        self,
+        module: PerceiverAttentionCA,
+        index: int,
+        hidden_states: Tensor,
+        tokens: Tensor,
+        key_value: tuple[Tensor, Tensor],
     ) -> Tensor:
-        """Update [batch, n, dim] of `hidden_states`; `index` counts the modules from 0."""
+        """Update [batch, n, dim] of `hidden_states`; `index` counts the modules from 0.
+
+        `key_value` is what the module computes from `tokens`.
+        """
         ...
 
 
@@ -107,8 +115,6 @@ class IDInjector(nn.Module):
             tokens: [batch or 1, tokens, kv_dim].
         """
         tokens = tokens.to(self._module(0).to_kv.weight)
-        if self.integration is not None:
-            return Identity(tokens, None)
         with torch.no_grad():
             modules = map(self._module, range(len(self.pulid_ca)))
             return Identity(tokens, [module.key_value(tokens) for module in modules])
@@ -135,12 +141,12 @@ class IDInjector(nn.Module):
         if tokens is None:
             return hidden_states
         module = self._module(index)
-        if self.integration is not None:
-            delta = self.integration(module, index, hidden_states, tokens)
-        elif self.key_values is not None:
-            delta = module.attend(module.query(hidden_states), *self.key_values[index])
+        cached = self.key_values
+        key_value = cached[index] if cached is not None else module.key_value(tokens)
+        if self.integration is None:
+            delta = module.attend(module.query(hidden_states), *key_value)
         else:
-            delta = module(tokens, hidden_states)
+            delta = self.integration(module, index, hidden_states, tokens, key_value)
         return hidden_states + (self.id_weight * delta).to(hidden_states.dtype)
 
     def _module(self, index: int) -> PerceiverAttentionCA:

@@ -3,7 +3,7 @@
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import ClassVar, Literal, Protocol
 
 import torch
@@ -197,6 +197,28 @@ class PuLIDPipeline:
         backbone.release()
         return images
 
+    def answer(
+        self,
+        requests: Sequence[Request],
+        identities: Sequence[EncodedIdentity],
+        *,
+        width: int,
+        height: int,
+        plan: IdentityPlan,
+        guide: Guide | None = None,
+    ) -> list[Answer]:
+        """Answers to requests whose photos are encoded already; arguments as in a call."""
+        images = self(
+            [request.prompt for request in requests],
+            [request.seed for request in requests],
+            torch.cat([identity.tokens for identity in identities]),
+            width=width,
+            height=height,
+            plan=plan,
+            guide=guide,
+        )
+        return [NOT_FINITE if image is None else image for image in images]
+
     def _branch(
         self, name: Pass, prompt_embeds: Tensor, pooled: Tensor, tokens: Tensor, plan: IdentityPlan
     ) -> Branch:
@@ -313,16 +335,5 @@ class PuLIDFlux(PuLIDConfig):
 
     def _make(self, requests: Sequence[Request], width: int, height: int) -> list[Answer]:
         plan = ConstantWeight(self.id_weight, self.start_step)
-
-        def make(usable: list[Request], identities: list[EncodedIdentity]) -> list[Answer]:
-            images = self.pipeline(
-                [request.prompt for request in usable],
-                [request.seed for request in usable],
-                torch.cat([identity.tokens for identity in identities]),
-                width=width,
-                height=height,
-                plan=plan,
-            )
-            return [NOT_FINITE if image is None else image for image in images]
-
-        return with_identity(self.pipeline, requests, make)
+        answer = partial(self.pipeline.answer, width=width, height=height, plan=plan)
+        return with_identity(self.pipeline, requests, answer)

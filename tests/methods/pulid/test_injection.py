@@ -71,18 +71,14 @@ def test_every_module_sees_and_adds_what_the_official_one_does(reference, model)
     transformer, injector = model
     seen = {}
 
-    def record(index):
-        def hook(module, args, output):
-            seen[index] = (args[1], output)
+    def record(module, index, hidden_states, tokens, key_value):
+        seen[index] = (hidden_states, module(tokens, hidden_states))
+        return seen[index][1]
 
-        return hook
-
-    handles = [m.register_forward_hook(record(i)) for i, m in enumerate(injector.pulid_ca)]
+    injector.integration = record
     injector.use(Identity(reference["in.id"]), 1.0)
     forward(transformer, reference)
-    for handle in handles:
-        handle.remove()
-    assert len(seen) == len(injector.pulid_ca)
+    assert sorted(seen) == list(range(len(injector.pulid_ca)))
     for index, (stream, delta) in seen.items():
         expected = reference[f"out.ca{index}.img_stream_in"]
         torch.testing.assert_close(stream, expected, atol=2e-5, rtol=0)
