@@ -37,7 +37,8 @@ CREATE TABLE IF NOT EXISTS scores (
   PRIMARY KEY (name, fingerprint, case_id, sample)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS set_scores (
   name TEXT NOT NULL, fingerprint TEXT NOT NULL, info TEXT NOT NULL, value REAL,
-  inputs TEXT NOT NULL, n INTEGER NOT NULL, total INTEGER NOT NULL, samples INTEGER NOT NULL, reasons TEXT NOT NULL,
+  inputs TEXT NOT NULL, n INTEGER NOT NULL, total INTEGER NOT NULL, samples INTEGER NOT NULL,
+  reasons TEXT NOT NULL,
   PRIMARY KEY (name, fingerprint)) WITHOUT ROWID;
 """
 
