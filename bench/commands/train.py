@@ -1,21 +1,27 @@
 """`idbench train NAME CONFIG.yaml`: trains the part of a method that its paper trains."""
 
 import argparse
+import inspect
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
 from typing import cast
 
+from idbench.validation import validate
+
 Report = Callable[[int, int, Mapping[str, float]], None]
-Trainer = Callable[[Path, Report], Path]
+Trainer = Callable[..., Path]
 
 # name -> "module:function". The function reads the configuration strictly, resumes where its output
 # folder left off, calls `report(step, steps, values)` after every optimizer step and returns the
 # file or folder that holds the result. A wrong configuration is a ValueError naming file and key.
+# One that has a parameter `validate` gets `idbench.validation.validate` for scores on the way.
 TRAINERS = {
     "dynamicid-imr": "idbench.methods.dynamicid.train_imr:train",
     "dynamicid-saa": "idbench.methods.dynamicid.train_saa:train",
     "editidv2": "idbench.methods.editidv2.train:train",
+    "flexip": "idbench.methods.flexip.train:train",
+    "flexip-shards": "idbench.methods.flexip.packing:pack",
 }
 
 
@@ -48,5 +54,7 @@ def run(args: argparse.Namespace) -> int:
             numbers = "  ".join(f"{name} {value:.6g}" for name, value in values.items())
             print(f"step {step}/{steps}  {numbers}", flush=True)
 
-    print(f"wrote {load_trainer(args.name)(args.config, report)}")
+    trainer = load_trainer(args.name)
+    extras = {"validate": validate} if "validate" in inspect.signature(trainer).parameters else {}
+    print(f"wrote {trainer(args.config, report, **extras)}")
     return 0

@@ -1,4 +1,4 @@
-"""Stable Diffusion 1.5 around its UNet: the sampler, the starting noise, sizes and decoding."""
+"""Stable Diffusion 1.5 around its UNet: the sampler, the starting noise and decoding."""
 
 from collections.abc import Sequence
 
@@ -9,22 +9,7 @@ from diffusers.schedulers.scheduling_ddim import DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
-VAE_FACTOR = 8
-SMALLEST_SIDE = 64
-
-
-def check_size(height: int, width: int) -> None:
-    """Refuses image sizes that the latent space does not have.
-
-    Raises:
-        ValueError: If a side is not a positive multiple of 8.
-    """
-    for name, side in (("height", height), ("width", width)):
-        if side < SMALLEST_SIDE or side % VAE_FACTOR:
-            raise ValueError(
-                f"{name} must be a multiple of {VAE_FACTOR} and at least {SMALLEST_SIDE} pixels, "
-                f"got {side}"
-            )
+from idbench.methods.common.latent_sizes import VAE_FACTOR
 
 
 def ddim_scheduler() -> DDIMScheduler:

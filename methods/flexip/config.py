@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from idbench.methods.common.sd15 import check_size
+from idbench.methods.common.latent_sizes import check_size
 from idbench.methods.flexip.adapter import BASE, CLIP, DINO
 from idbench.methods.flexip.gate import Gates, check_gamma, check_scale
 

@@ -1,6 +1,8 @@
 """Folders to networks: the pipeline of FlexIP from an adapter and official checkpoints."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Dinov2Model
@@ -11,7 +13,6 @@ from idbench.methods.common.pretrained import (
     load_stable_diffusion,
 )
 from idbench.methods.common.prompt_encoder import PromptEncoder
-from idbench.methods.flexip.adapter import FlexIPAdapter
 from idbench.methods.flexip.checkpoints import load_adapter
 from idbench.methods.flexip.config import FlexIPConfig
 from idbench.methods.flexip.pipeline import FlexIPPipeline
@@ -20,7 +21,7 @@ from idbench.methods.flexip.weights import FlexIPFiles
 
 
 def load_references(
-    adapter: FlexIPAdapter,
+    settings: Mapping[str, Any],
     clip: Path,
     dino: Path,
     *,
@@ -29,13 +30,13 @@ def load_references(
 ) -> ReferenceEncoder:
     """The frozen image encoders that an adapter reads, from folders of transformers.
 
-    `dino` is not read where patches come from CLIP.
+    `settings` are arguments of `FlexIPAdapter`, such as an adapter's `config`. `dino` is not read
+    where patches come from CLIP.
 
     Raises:
         OSError: If a folder lacks a file.
         ValueError: If one has other keys than it must have, or cannot make the adapter's inputs.
     """
-    settings = adapter.config
     networks = {"clip": load_clip_vision(clip)}
     if settings["retrieval"] == "dino":
         networks["dino"] = from_transformers(Dinov2Model, dino)
@@ -77,7 +78,7 @@ def load_pipeline(
     if adapter.config["retrieval"] == "dino":
         files.require("dino")
     tokenizer, text_encoder, vae, unet = load_stable_diffusion(files.base, device, dtype)
-    references = load_references(adapter, files.clip, files.dino, device=device, dtype=dtype)
+    references = load_references(adapter.config, files.clip, files.dino, device=device, dtype=dtype)
     adapter.requires_grad_(False).to(device)
     adapter.attn.to(dtype)
     return FlexIPPipeline(

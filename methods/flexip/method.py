@@ -12,7 +12,8 @@ import platformdirs
 import torch
 from PIL import Image
 
-from idbench.methods.common.sd15 import check_size, decode_latents
+from idbench.methods.common.latent_sizes import check_size
+from idbench.methods.common.sd15 import decode_latents
 from idbench.methods.flexip.checkpoints import read_settings
 from idbench.methods.flexip.config import FlexIPConfig
 from idbench.methods.flexip.loading import load_pipeline

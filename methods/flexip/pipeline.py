@@ -13,9 +13,9 @@ from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
 
+from idbench.methods.common.latent_sizes import check_size
 from idbench.methods.common.prompt_encoder import PromptEncoder
 from idbench.methods.common.sd15 import (
-    check_size,
     ddim_scheduler,
     decode_latents,
     initial_latents,

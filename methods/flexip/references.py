@@ -1,21 +1,14 @@
 """Pictures of a subject to features: CLIP's class token and DINOv2's patches."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from transformers import CLIPVisionModelWithProjection, Dinov2Model
 
 from idbench.methods.flexip.adapter import ClassToken, Retrieval
-
-CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
-CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
-WHITE = (255, 255, 255)
+from idbench.methods.flexip.preprocessing import clip_input, dino_input, on_white_square
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,30 +49,6 @@ class Subject:
             on_white_square(picture, mask)
             for picture, mask in zip(self.pictures, masks, strict=True)
         ]
-
-
-def on_white_square(picture: Image.Image, mask: Image.Image | None = None) -> Image.Image:
-    """The picture in the middle of the smallest white square that holds it.
-
-    Where `mask` is below 128 the picture is white as well.
-    """
-    picture = picture.convert("RGB")
-    side = max(picture.size)
-    square = Image.new("RGB", (side, side), WHITE)
-    place = ((side - picture.width) // 2, (side - picture.height) // 2)
-    hard = None if mask is None else mask.convert("L").point(lambda level: 255 * (level >= 128))
-    square.paste(picture, place, hard)
-    return square
-
-
-def normalised(
-    square: Image.Image, size: int, mean: Sequence[float], std: Sequence[float]
-) -> Tensor:
-    """A network's input, (3, size, size): bicubic resize to `size`, then (x / 255 - mean) / std."""
-    resized = square.resize((size, size), Image.Resampling.BICUBIC)
-    pixels = torch.from_numpy(np.asarray(resized, dtype=np.float32) / np.float32(255.0))
-    values = (pixels - torch.tensor(mean)) / torch.tensor(std)
-    return values.permute(2, 0, 1).contiguous()
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,20 +119,15 @@ class ReferenceEncoder:
             return int(self.clip.config.hidden_size)
         return int(self.dino.config.hidden_size)
 
-    def clip_pixels(self, square: Image.Image) -> Tensor:
-        """CLIP's input of a square picture, (3, image_size, image_size)."""
-        return normalised(square, self.image_size, CLIP_MEAN, CLIP_STD)
-
-    def dino_pixels(self, square: Image.Image) -> Tensor:
-        """DINOv2's input of a square picture, (3, dino_size, dino_size)."""
-        return normalised(square, self.dino_size, IMAGENET_MEAN, IMAGENET_STD)
-
     def __call__(self, subject: Subject) -> Features:
         """Features of one subject, a batch of one."""
         squares = subject.squares()
         # One picture at a time: what the networks see must not depend on its neighbours.
         found = [
-            self.encode(self.clip_pixels(square)[None], self.dino_pixels(square)[None])
+            self.encode(
+                clip_input(square, self.image_size)[None],
+                dino_input(square, self.dino_size)[None],
+            )
             for square in squares
         ]
         return Features(

@@ -68,3 +68,91 @@ def randomised():
         return module.eval()
 
     return fill
+
+
+@pytest.fixture(scope="session")
+def manifest(tmp_path_factory):
+    """Twelve images and eight subjects of three views each, drawn: JSONL with relative paths."""
+    import json
+
+    import numpy as np
+    from PIL import Image
+
+    folder = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    lines = []
+
+    def draw(name, colour, angle):
+        y, x = np.mgrid[0:72, 0:80] / 40.0 - 1.0
+        stripes = np.sin(6 * (x * np.cos(angle) + y * np.sin(angle)))[..., None]
+        pixels = (127 + 100 * stripes * colour).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / name)
+        return name
+
+    for number in range(12):
+        name = draw(f"image{number}.png", rng.uniform(-1, 1, 3), rng.uniform(0, 3))
+        caption = f"a stripy thing, number {number}"
+        record = {"subject_id": f"i{number}", "modality": "image", "image": name}
+        lines.append(record | {"caption": caption})
+    for number in range(8):
+        colour = rng.uniform(-1, 1, 3)
+        names = [draw(f"view{number}_{k}.jpg", colour, k) for k in range(3)]
+        record = {
+            "subject_id": f"v{number}",
+            "modality": ("video", "multiview")[number % 2],
+            "frames": names,
+            "captions": [f"thing {number} at angle {k}" for k in range(3)],
+        }
+        lines.append(record)
+    path = folder / "manifest.jsonl"
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return path
+
+
+@pytest.fixture(scope="session")
+def shards(manifest):
+    """The manifest, packed into several small shards."""
+    from idbench.methods.flexip.manifest import read_manifest
+    from idbench.methods.flexip.shards import write_shards
+
+    folder = manifest.parent / "shards"
+    write_shards(read_manifest(manifest), folder, rows_per_shard=5, rows_per_group=2)
+    return folder
+
+
+@pytest.fixture
+def configure(tmp_path, shards, tiny_files):
+    """Writes a training configuration of the tiny model."""
+    import json
+
+    from idbench.methods.flexip.tiny import SIZES
+
+    architecture = {
+        key: value for key, value in SIZES.items() if key not in ("class_dim", "patch_dim")
+    }
+    tiny = {
+        "steps": 4,
+        "batch_size": 4,
+        "resolution": 64,
+        "learning_rate": 0.003,
+        "mixed_precision": "no",
+        "checkpoint_every": 2,
+        "workers": 0,
+        "window": 2,
+        "device": "cpu",
+        "architecture": architecture,
+    }
+
+    def write(name="run", **settings):
+        path = tmp_path / f"{name}.yaml"
+        given = {
+            "output": name,
+            "data": str(shards),
+            "weights": str(tiny_files.base.parent),
+            **tiny,
+            **settings,
+        }
+        path.write_text(json.dumps(given))
+        return path
+
+    return write

@@ -4,13 +4,13 @@ import torch
 from PIL import Image
 from transformers import BitImageProcessor, CLIPImageProcessor
 
-from idbench.methods.flexip.references import (
-    Features,
-    ReferenceEncoder,
-    Subject,
+from idbench.methods.flexip.preprocessing import (
+    clip_input,
+    dino_input,
     normalised,
     on_white_square,
 )
+from idbench.methods.flexip.references import Features, ReferenceEncoder, Subject
 
 
 @pytest.fixture(scope="module")
@@ -36,17 +36,17 @@ def test_the_background_becomes_white():
 
 
 @pytest.mark.parametrize("network", ["clip", "dino"])
-def test_preprocessing_is_that_of_the_networks_processors(encoder, pictures, network):
+def test_preprocessing_is_that_of_the_networks_processors(pictures, network):
     """On a square picture the processors of transformers, without their crop, do the same."""
     square = on_white_square(pictures[0])
     common = {"size": {"height": 28, "width": 28}, "do_center_crop": False, "resample": 3}
     if network == "clip":
-        processor, found = CLIPImageProcessor(**common), encoder.clip_pixels(square)
+        processor, found = CLIPImageProcessor(**common), clip_input(square, 28)
     else:
         processor = BitImageProcessor(
             **common, image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225]
         )
-        found = encoder.dino_pixels(square)
+        found = dino_input(square, 28)
     expected = processor(square, return_tensors="pt").pixel_values[0]
     # A level of 255, over the smallest deviation: how far two bicubic kernels may round apart.
     assert (found - expected).abs().max() < 1.01 / 255 / 0.224
@@ -67,12 +67,12 @@ def test_shapes_of_features(encoder, subjects):
 
 def test_features_are_those_of_the_networks(encoder, pictures, subjects):
     square = on_white_square(pictures[1])
-    pixels = encoder.clip_pixels(square)[None]
+    pixels = clip_input(square, 28)[None]
     vision = encoder.clip.vision_model(pixels)
     expected = encoder.clip.visual_projection(vision.pooler_output)
     features = encoder(subjects[1])
     torch.testing.assert_close(features.class_tokens[:, 0], expected)
-    hidden = encoder.dino(encoder.dino_pixels(square)[None]).last_hidden_state
+    hidden = encoder.dino(dino_input(square, 28)[None]).last_hidden_state
     torch.testing.assert_close(features.patches, hidden[:, 1:])
 
 
@@ -86,7 +86,7 @@ def test_the_hidden_class_token_is_what_the_projection_takes(encoder, subjects):
 
 def test_patches_of_clip_are_of_the_last_block_but_one(encoder, pictures, subjects):
     from_clip = ReferenceEncoder(encoder.clip, None, retrieval="clip", image_size=28, dino_size=28)
-    pixels = encoder.clip_pixels(on_white_square(pictures[0]))[None]
+    pixels = clip_input(on_white_square(pictures[0]), 28)[None]
     states = encoder.clip(pixels, output_hidden_states=True).hidden_states
     features = from_clip(subjects[0])
     torch.testing.assert_close(features.patches, states[2][:, 1:])  # of three blocks
