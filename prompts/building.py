@@ -6,7 +6,8 @@ from typing import Any
 
 from idbench.prompts.builders.collecting import BuildOptions
 from idbench.prompts.freezing import write_cases_table, write_suite
-from idbench.prompts.registry import SUITES, SuiteInfo
+from idbench.prompts.registry import SUITES
+from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, read_suite
 
 TABLE_FROM = 5_000  # cases; larger suites get a Parquet copy of their cases beside the JSON lines

@@ -14,8 +14,9 @@ import yaml
 
 from idbench.prompts.cases import Case, Kind, identify
 from idbench.prompts.manifest import KINDS, case_from_line
-from idbench.prompts.registry import SUITES, SuiteInfo
+from idbench.prompts.registry import SUITES
 from idbench.prompts.strict import ManifestError, Record, shown
+from idbench.prompts.suite_info import SuiteInfo
 
 FORMAT = "idbench.suite/1"
 WITHOUT_ID = ("per_case", "shared", "none")

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from idbench.prompts.acquisition.locks import LockEntry, find_file
 from idbench.prompts.files import sha256_of
-from idbench.prompts.registry import SuiteInfo
 from idbench.prompts.sources import DriftError, source_root
 from idbench.prompts.strict import read_utf8
+from idbench.prompts.suite_info import SuiteInfo
 
 Progress = Callable[[int, int, str], None]  # done, total, path
 

@@ -10,8 +10,8 @@ from idbench.prompts.builders.collecting import BuildOptions, Collector, finishe
 from idbench.prompts.cases import Case, Reference
 from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import identified, reference_of
-from idbench.prompts.registry import SuiteInfo
 from idbench.prompts.strict import ManifestError, read_utf8
+from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, SuiteSource
 
 CATEGORIES = ("animal", "human", "object", "style")

@@ -21,9 +21,9 @@ from idbench.prompts.cases import Case, Edit, Element, File
 from idbench.prompts.files import sha256_of
 from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import identified, reference_of
-from idbench.prompts.registry import SuiteInfo
 from idbench.prompts.sources import folder_source
 from idbench.prompts.strict import ManifestError, parse_json
+from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, SuiteSource
 from idbench.prompts.tables import table
 

@@ -13,7 +13,7 @@ from idbench.prompts.builders.collecting import (
 from idbench.prompts.cases import Reference
 from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import identified, reference_of
-from idbench.prompts.registry import SuiteInfo
+from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, SuiteSource
 from idbench.prompts.tables import table
 

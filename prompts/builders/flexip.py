@@ -16,7 +16,7 @@ from idbench.prompts.builders.msbench import MSBenchSubject, references, subject
 from idbench.prompts.cases import Case, Reference
 from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import identified
-from idbench.prompts.registry import SuiteInfo
+from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, SuiteSource
 from idbench.prompts.tables import table
 

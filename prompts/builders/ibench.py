@@ -17,9 +17,9 @@ from idbench.prompts.builders.collecting import (
 from idbench.prompts.cases import Case, Reference, SourceRow
 from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import CLASS_WORDS, Gender, identified, reference_of
-from idbench.prompts.registry import SuiteInfo
 from idbench.prompts.sources import source_root
 from idbench.prompts.strict import ManifestError, Record, parse_json, read_utf8
+from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, SuiteSource
 from idbench.prompts.tables import table
 

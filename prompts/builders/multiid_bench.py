@@ -12,8 +12,8 @@ from idbench.prompts.builders.collecting import BuildOptions, Collector, finishe
 from idbench.prompts.cases import Box, File, Person, Reference, SourceRow
 from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import identified, reference_of
-from idbench.prompts.registry import SuiteInfo
 from idbench.prompts.strict import ManifestError, Record, parse_json
+from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, SuiteSource
 
 SUBSETS = ("v200_single", "v202", "v200_m")

@@ -15,6 +15,11 @@ from idbench.prompts.sources import EMBEDDED_VERSION
 from idbench.prompts.suites import Suite, SuiteSource
 from idbench.prompts.tables import table
 
+# The word for the person in each language, by class word; prompts have the article or counter.
+_WORDS = {
+    "en": {"woman": "woman", "man": "man", "person": "person"},
+    "zh": {"woman": "女士", "man": "男士", "person": "人士"},
+}
 DEMO_PROMPTS = ("short_chef", "short_side", "reading_letter")
 LEFT: Box = (0.10, 0.10, 0.45, 0.60)
 RIGHT: Box = (0.55, 0.10, 0.90, 0.60)
@@ -51,9 +56,15 @@ def _astronaut(role: str = "identity") -> Reference:
     )
 
 
+def _filled(row: Mapping[str, str], reference: Reference) -> str:
+    word = _WORDS[row["language"]][reference.class_word or "person"]
+    return row["text"].format(person=word)
+
+
 def _prompt_cases(
     suite: str, rows: list[dict[str, str]], references: Mapping[str, Reference]
 ) -> Iterator[Case]:
+    several = len({row["language"] for row in rows}) > 1
     for name, reference in references.items():
         for row in rows:
             yield identified(
@@ -62,7 +73,9 @@ def _prompt_cases(
                 alias=f"{name}-{row['name']}",
                 kind="single_id",
                 references=(reference,),
-                prompt=row["text"].format(person=reference.class_word),
+                prompt=row["text"].format(
+                    person=_WORDS[row["language"]][reference.class_word or ""]
+                ),
                 people=(
                     Person(
                         person=0,
@@ -75,6 +88,7 @@ def _prompt_cases(
                 tags={
                     "elements": tuple(row["elements"].split(";")),
                     "language": (row["language"],),
+                    **({"pair": (row["name"].removesuffix("_zh"),)} if several else {}),
                     "prompt_attr": (row["length"],),
                     "prompt_style": (row["style"],),
                 },
@@ -116,6 +130,21 @@ def _tiny_single(data_root: Path) -> Suite:
         sources=(_SCIKIT_IMAGE,),
         expected={"references": 1, "prompts": 18},
         metrics=("facesim", "landmarkdiff", "posediv", "exprdiv", "clip_t"),
+    )
+
+
+def _tiny_long(data_root: Path) -> Suite:
+    del data_root
+    rows = [row for row in table("embedded_prompts") if row["length"] == "long"]
+    return suite_of(
+        _prompt_cases("tiny-long", rows, {"astronaut": _astronaut()}),
+        name="tiny-long",
+        kind="single_id",
+        without_id="per_case",
+        sources=(_SCIKIT_IMAGE,),
+        expected={"references": 1, "prompts": 24},
+        metrics=("facesim", "landmarkdiff", "posediv", "exprdiv", "clip_t"),
+        notes=("Twelve long prompts in English, and the same in Chinese; tag `pair` joins them.",),
     )
 
 
@@ -280,6 +309,7 @@ def _edit_cases(data_root: Path) -> Iterator[Case]:
 _BUILDERS: dict[str, Callable[[Path], Suite]] = {
     "demo": _demo,
     "tiny-single": _tiny_single,
+    "tiny-long": _tiny_long,
     "tiny-multi": _tiny_multi,
     "tiny-subject": _tiny_subject,
     "tiny-edit": _tiny_edit,

@@ -15,7 +15,7 @@ pytestmark = pytest.mark.skipif(
     reason="the photographs come with scikit-image and insightface",
 )
 
-BUNDLED = ("demo", "tiny-single", "tiny-multi", "tiny-subject", "tiny-edit")
+BUNDLED = ("demo", "tiny-single", "tiny-long", "tiny-multi", "tiny-subject", "tiny-edit")
 
 
 @pytest.fixture(scope="module")

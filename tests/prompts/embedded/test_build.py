@@ -16,7 +16,7 @@ pytestmark = pytest.mark.skipif(
     reason="the photographs come with scikit-image and insightface",
 )
 
-BUNDLED = ("demo", "tiny-single", "tiny-multi", "tiny-subject", "tiny-edit")
+BUNDLED = ("demo", "tiny-single", "tiny-long", "tiny-multi", "tiny-subject", "tiny-edit")
 
 
 @pytest.mark.parametrize("name", BUNDLED)
@@ -60,6 +60,22 @@ def test_labelled_elements_occur_in_the_prompt(tmp_path):
     for case in load_suite("tiny-single", data_root=tmp_path).cases:
         for element in case.tags["elements"]:
             assert element.split()[-1].rstrip("s") in case.prompt.lower(), (case.alias, element)
+
+
+def test_tiny_long_asks_the_same_in_two_languages(tmp_path):
+    pairs = {}
+    for case in load_suite("tiny-long", data_root=tmp_path).cases:
+        (language,), (name,) = case.tags["language"], case.tags["pair"]
+        pairs.setdefault(name, {})[language] = case
+    assert len(pairs) == 12
+    for name, pair in pairs.items():
+        english, chinese = pair["en"], pair["zh"]
+        assert english.people == chinese.people, name
+        assert len(english.prompt.split()) > 77
+        assert sum("\u4e00" <= letter <= "\u9fff" for letter in chinese.prompt) > 100
+        assert "一位女士" in chinese.prompt
+        assert all(element in chinese.prompt for element in chinese.tags["elements"])
+        assert len(english.tags["elements"]) == len(chinese.tags["elements"])
 
 
 def test_tiny_multi_pairs_stand_left_to_right(tmp_path):
