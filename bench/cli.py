@@ -46,6 +46,7 @@ VERBS = {
     "restore": ("idbench.commands.restore", "restore the faces of an edited image"),
     "merge": ("idbench.commands.merge", "join the shards of runs"),
     "export": ("idbench.commands.export", "write the scores of runs as CSV, JSON or Parquet"),
+    "log": ("idbench.commands.log", "aggregates of runs into Weights & Biases or MLflow"),
     "import": ("idbench.commands.import_", "images that others made, as a run to score"),
     "data": ("idbench.commands.data", "list, fetch, verify, import and build the data of suites"),
     "calibrate": ("idbench.commands.calibrate", "do metrics move as they claim? on real faces"),

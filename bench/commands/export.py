@@ -4,15 +4,19 @@
 """
 
 import argparse
+import dataclasses
+import json
 import sys
 from pathlib import Path
 
 from idbench.commands.score import suite_of
+from idbench.commands.table import load_aggregates
 from idbench.escape import spreadsheet
 from idbench.exporting import WRITERS, export_run
 from idbench.files import write_whole
+from idbench.lm_eval import results_document
 from idbench.prompts.sources import data_root
-from idbench.store import load_frame
+from idbench.store import RunStore, find_runs, load_frame
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,8 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--format",
-        choices=["csv", "json", "parquet"],
-        help="default: the ending of FILE, csv on standard output",
+        choices=["csv", "json", "parquet", "lm-eval"],
+        help="default: the ending of FILE, csv on standard output; lm-eval: the aggregates of one "
+        "run as lm-evaluation-harness writes its results, or of several into a folder",
     )
 
 
@@ -48,6 +53,8 @@ def run(args: argparse.Namespace) -> int:
         return _export_layout(args)
     if args.base:
         raise ValueError("--base goes with a layout: idbench export ibench RUN --base RUN -o DIR")
+    if args.format == "lm-eval":
+        return _export_results(args)
     formats = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
     chosen = args.format or (formats.get(args.output.suffix) if args.output else "csv")
     if chosen is None:
@@ -71,6 +78,27 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(frame)} rows in {args.output}", file=sys.stderr)
     else:
         sys.stdout.write(data.decode())
+    return 0
+
+
+def _export_results(args: argparse.Namespace) -> int:
+    directories = find_runs(args.runs)
+    if len(directories) > 1 and (args.output is None or args.output.suffix):
+        raise ValueError(f"{len(directories)} runs need a folder: --format lm-eval -o DIR")
+    for directory in directories:
+        with RunStore.open(directory) as store:
+            facts = dataclasses.asdict(store.identity)
+        aggregates, columns = load_aggregates([directory])
+        document = results_document(aggregates, columns, facts)
+        text = json.dumps(document, indent=2, allow_nan=False) + "\n"
+        if args.output is None:
+            sys.stdout.write(text)
+            continue
+        path = args.output
+        if len(directories) > 1 or not path.suffix:
+            path = path / directory.parent.name / directory.name / "results.json"
+        write_whole(path, text.encode())
+        print(path, file=sys.stderr)
     return 0
 
 
