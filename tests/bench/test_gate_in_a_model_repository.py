@@ -62,7 +62,7 @@ def repository(tmp_path_factory):
     assert "methods: [copy]" in config
     (folder / "idbench.yaml").write_text(
         config.replace("[copy]", "['python:model.py:Model']").replace(
-            "[embedded]", "['facesim', 'landmarkdiff@strict']"
+            "[embedded]", "['facesim[dlib]', 'landmarkdiff@strict']"
         )
     )
     made = run_step(

@@ -122,8 +122,9 @@ def test_metrics_for_trackers_have_names_that_every_tracker_takes():
 
 
 @pytest.mark.filterwarnings("ignore")  # mlflow warns of its own deprecations
-def test_mlflow_receives_the_numbers(tmp_path):
+def test_mlflow_receives_the_numbers(tmp_path, monkeypatch):
     mlflow = pytest.importorskip("mlflow", reason="needs mlflow")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
     mlflow.set_tracking_uri((tmp_path / "mlruns").as_uri())
     log_run("mlflow", aggregates(), RUN, project="p")
     (run,) = mlflow.search_runs(experiment_names=["p"], output_format="list")
