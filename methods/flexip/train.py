@@ -161,7 +161,8 @@ def load_parts(config: FlexIPTrainingConfig, files: FlexIPFiles, accelerator: Ac
     alpha, beta = (0.5, 0.5) if config.static_gate else (config.alpha, config.beta)
     gate = TrainingGate(alpha, beta, learn=config.learn_gate)
     model = TrainableFlexIP(unet, adapter.to(device), gate.to(device))
-    return Parts(model.train(), references, PromptEncoder(tokenizer, text_encoder), vae)
+    # Evaluation mode: the base model stays what it is, and the adapter has no dropout.
+    return Parts(model.eval(), references, PromptEncoder(tokenizer, text_encoder), vae)
 
 
 def adapter_settings(config: FlexIPTrainingConfig) -> dict[str, Any]:
