@@ -451,14 +451,20 @@ def load_frame(paths: Iterable[Path]) -> "tuple[pd.DataFrame, list[Column]]":
     """The scores of runs as one frame (`records.SCORE_FRAME`, plus `tags`), and their columns.
 
     Raises:
-        RunError: If one of `paths` holds no run.
+        RunError: If one of `paths` holds no run, or two of the runs are the same.
     """
     import pandas as pd
 
     columns: dict[tuple[str, str], Column] = {}
     frames = []
+    seen: dict[tuple[str, str], Path] = {}
     for directory in find_runs(paths):
         with RunStore.open(directory) as store:
+            # The folder's name holds the key: equal names are the same run, made twice.
+            name = (store.identity.suite["name"], directory.name)
+            if name in seen:
+                raise RunError(f"{seen[name]} and {directory} are the same run; name one of them")
+            seen[name] = directory
             columns |= {(c.name, c.fingerprint): c for c in store.columns()}
             frame = store.score_frame()
             frame.insert(0, "label", store.identity.label)

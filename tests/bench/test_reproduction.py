@@ -12,7 +12,7 @@ from idbench.commands import reproduce as verb
 from idbench.paper_tables import find_table
 from idbench.records import Column, Sample, Score
 from idbench.reproduction import reproduce
-from idbench.store import RunIdentity, RunStore, load_frame
+from idbench.store import RunError, RunIdentity, RunStore, load_frame
 
 
 def column(name, comparable=True, fingerprint="f" * 16):
@@ -248,3 +248,10 @@ def test_frame_of_the_fixture_is_what_the_store_gives(workspace):
     frame, _ = load_frame([workspace])
     means = aggregate(frame).set_index("label")["mean"]
     assert means["editid"] == pytest.approx(0.05)
+
+
+def test_same_run_in_two_workspaces_is_refused(tmp_path):
+    make_run(tmp_path / "one", "editid", [0.7])
+    make_run(tmp_path / "two", "editid", [0.7])
+    with pytest.raises(RunError, match=r"one/.*two/.* are the same run; name one of them"):
+        load_frame([tmp_path])
