@@ -78,8 +78,6 @@ class FluxBackbone:
             )
         if config.offload == "model":
             self.pipe.enable_model_cpu_offload(device=self.device)
-        elif config.offload == "sequential":
-            self.pipe.enable_sequential_cpu_offload(device=self.device)
         elif config.offload == "group":
             self.pipe.enable_group_offload(
                 onload_device=self.device,

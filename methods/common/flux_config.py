@@ -9,7 +9,7 @@ from idbench.methods.common.flux_sampling import TimestepRounding
 from idbench.methods.common.locations import digest, locate
 from idbench.methods.common.weight_sources import FLUX_DEV, Source
 
-Offload = Literal["none", "model", "group", "sequential"]
+Offload = Literal["none", "model", "group"]
 Quantization = Literal["none", "fp8", "int8", "nf4"]
 Compile = Literal["none", "blocks", "full"]
 NoiseDevice = Literal["cpu", "execution"]
@@ -34,7 +34,7 @@ class FluxConfig:
         guidance_scale: The distilled guidance.
         max_sequence_length: T5 tokens, 1 to 512; longer prompts are cut there.
         offload: What stays off the device: "model" (one component at a time on it), "group"
-            (one block of the transformer at a time), "sequential" (one layer; slow).
+            (one block of it at a time).
         quantization: Of the transformer's weights: "fp8" stores them in eight bits and computes
             in `dtype`; "int8" and "nf4" need bitsandbytes and `model` or `transformer` as a folder.
         compile: "blocks" compiles the repeated blocks, "full" the whole transformer.

@@ -1,6 +1,7 @@
 """Fixtures shared by the tests of methods."""
 
 import json
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,3 +111,41 @@ def tiny_flux(golden, official_frequencies):
         return transformer.eval().requires_grad_(False), modules
 
     return build
+
+
+@pytest.fixture(scope="session")
+def tiny_flux_files():
+    """The module that writes tiny FLUX and PuLID files."""
+    import importlib.util
+    from pathlib import Path
+
+    path = Path(__file__).with_name("tiny_flux_files.py")
+    spec = importlib.util.spec_from_file_location("tiny_flux_files", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def tiny_flux_weights(tiny_flux_files, tmp_path_factory):
+    """A weights folder with a tiny FLUX, PuLID and helpers in the released formats."""
+    with warnings.catch_warnings():
+        # facexlib calls torchvision with the deprecated `pretrained`
+        warnings.filterwarnings("ignore", module="torchvision")
+        return tiny_flux_files.write_all(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def portrait_request(tiny_flux_files):
+    """Makes a request from the number of a portrait: equal numbers, equal persons."""
+    import hashlib
+
+    from idbench.methods.protocol import Reference, Request
+
+    def make(person, *, seed=0, prompt="a portrait", **fields):
+        image = tiny_flux_files.portrait(person)
+        reference = Reference(image=image, sha256=hashlib.sha256(image.tobytes()).hexdigest())
+        fields = {"references": (reference,), **fields}
+        return Request(case_id=f"{person}-{seed}", sample=0, seed=seed, prompt=prompt, **fields)
+
+    return make
