@@ -92,13 +92,15 @@ def draw_front(
         _curves(axes, points)
         for point in points:
             _draw_point(axes, point, x, y)
-        axes.set_xlabel(fill(f"{x.title}   ({_better(x, '→', '←')} better)", 90))
-        axes.set_ylabel(fill(f"{y.title}   ({_better(y, '↑', '↓')} better)", 60))
+        # The arrow stays with its word: fill does not break at no-break spaces.
+        axes.set_xlabel(fill(f"{x.title}   ({_better(x, '→', '←')}\N{NO-BREAK SPACE}better)", 90))
+        axes.set_ylabel(fill(f"{y.title}   ({_better(y, '↑', '↓')}\N{NO-BREAK SPACE}better)", 54))
         axes.grid(color="#e6e6e6", linewidth=0.6)
         axes.set_axisbelow(True)
+        rows = legend(axes, points)
         if title:
-            axes.set_title(escape.plain(title), loc="left", fontsize=10, fontweight="bold", pad=22)
-        legend(axes, points)
+            heading = escape.plain(title)
+            axes.set_title(heading, loc="left", fontsize=10, fontweight="bold", pad=9 + 13 * rows)
         if note:
             figure.supxlabel(fill(note, 120), fontsize=7, color="#444444", x=0.01, ha="left")
         canvas.draw()  # type: ignore[no-untyped-call]  # not annotated in matplotlib
@@ -200,8 +202,8 @@ def _draw_point(axes: Any, point: Point, x: Axis, y: Axis) -> None:
     )
 
 
-def legend(axes: Any, points: Sequence[Point]) -> None:
-    """Writes above the axes what filled, hollow, crossed and lined mean."""
+def legend(axes: Any, points: Sequence[Point]) -> int:
+    """Writes above the axes what filled, hollow, crossed and lined mean; returns its rows."""
     from matplotlib.lines import Line2D
 
     def key(label: str, **style: Any) -> Line2D:
@@ -222,18 +224,22 @@ def legend(axes: Any, points: Sequence[Point]) -> None:
         entries.append(Line2D([], [], label="one parameter varied", color=GREY, linewidth=1.2))
     if any(margin for point in points for margin in point.margins):
         entries.append(Line2D([], [], label="95 % interval", color=GREY, linewidth=0.9))
-    if entries:
-        axes.legend(
-            handles=entries,
-            loc="lower left",
-            bbox_to_anchor=(-0.012, 1.0),
-            ncols=len(entries),
-            frameon=False,
-            fontsize=8,
-            handletextpad=0.2,
-            columnspacing=1.2,
-            borderaxespad=0.1,
-        )
+    if not entries:
+        return 0
+    columns = len(entries) if len(entries) <= 4 else 3
+    written = axes.legend(
+        handles=entries,
+        loc="lower left",
+        bbox_to_anchor=(-0.012, 1.0),
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        handletextpad=0.2,
+        columnspacing=1.2,
+        borderaxespad=0.1,
+    )
+    written.set_in_layout(False)
+    return math.ceil(len(entries) / columns)
 
 
 def _names(

@@ -30,6 +30,12 @@ def printed_points(table: PublishedTable, axes: Sequence[FrontAxis]) -> list[Pri
     return _points(table, names)
 
 
+def printed_note(table: PublishedTable, axes: Sequence[FrontAxis]) -> str:
+    """What the printed points are, for the foot of a picture."""
+    names = [_column_of(table, axis).metric for axis in axes]
+    return f"Crosses: {table.id}, as printed, {' against '.join(filter(None, names))}."
+
+
 def printed_front(table: PublishedTable, requests: Sequence[str]) -> Front:
     """The front of a printed table alone; `requests` are names of its columns or their metrics.
 

@@ -13,7 +13,12 @@ from idbench.files import write_whole
 from idbench.fronts import Front, FrontRun, choose_axis, find_fronts, points_csv
 from idbench.paper_tables import find_table
 from idbench.plots3d import draw_front_3d
-from idbench.printed_points import PrintedPoint, printed_front, printed_points
+from idbench.printed_points import (
+    PrintedPoint,
+    printed_front,
+    printed_note,
+    printed_points,
+)
 from idbench.store import RunStore, find_runs
 
 
@@ -68,7 +73,8 @@ def run(args: argparse.Namespace) -> int:
     for found in fronts:
         print_front(found)
         stem = args.output / f"pareto-{_safe(found.suite)}"
-        for path in write_front(found, stem, title=args.title, printed=printed):
+        note = printed_note(table, found.axes) if table and printed else ""
+        for path in write_front(found, stem, title=args.title, printed=printed, note=note):
             print(path)
     return 0
 
@@ -122,9 +128,14 @@ def draw(runs: Sequence[Path], *, x: str, y: str, output: Path) -> list[Path]:
 
 
 def write_front(
-    front: Front, stem: Path, *, title: str | None = None, printed: Sequence[PrintedPoint] = ()
+    front: Front,
+    stem: Path,
+    *,
+    title: str | None = None,
+    printed: Sequence[PrintedPoint] = (),
+    note: str = "",
 ) -> list[Path]:
-    """Writes `stem`.png, .svg and .csv; returns their paths."""
+    """Writes `stem`.png, .svg and .csv; returns their paths. `note` joins those of the front."""
     ends = {run.step.curve: run.run for run in front.runs if run.step}
     points = [_point(run, ends) for run in front.runs]
     points += [
@@ -146,12 +157,12 @@ def write_front(
         )
         for axis in front.axes
     ]
-    note = " ".join([*front.notes, *_volume_note(front)])
+    foot = " ".join(filter(None, [*front.notes, *_volume_note(front), note]))
     heading = title if title is not None else f"{front.suite}: preservation against editability"
     if len(axes) == 3:
-        figure = draw_front_3d(points, axes, title=heading, note=note)
+        figure = draw_front_3d(points, axes, title=heading, note=foot)
     else:
-        figure = plots.draw_front(points, axes[0], axes[1], title=heading, note=note)
+        figure = plots.draw_front(points, axes[0], axes[1], title=heading, note=foot)
     paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("png", "svg", "csv")]
     plots.save(figure, paths[0])
     plots.save(figure, paths[1])
