@@ -111,7 +111,7 @@ def generate(
             identity = _identity(suite, spec, method, options)
             store = stack.enter_context(RunStore.create(workspace, identity))
             stack.enter_context(store.writing())
-            _plan(store, suite, cases)
+            plan(store, suite, cases)
             todo = _todo(store, cases, options.retry_failed)
             kept.append(len(store.samples("ok")))
             stores.append(store)
@@ -186,7 +186,8 @@ def _require(method: Method, suite: Suite) -> None:
         )
 
 
-def _plan(store: RunStore, suite: Suite, cases: Sequence[Case]) -> None:
+def plan(store: RunStore, suite: Suite, cases: Sequence[Case]) -> None:
+    """Records what is to be made: every case and sample with its seed, identity and tags."""
     policy = store.identity.seed_policy
     store.plan(
         (

@@ -1,6 +1,6 @@
 """Turns cases into requests: finds the files, decodes the references, adds the seed."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
@@ -113,14 +113,13 @@ def _edit(case: Case, data_root: Path) -> Edit | None:
     )
 
 
-def distractors(cases: Iterable[Case]) -> dict[str, CaseReference]:
+def distractors(cases: Sequence[Case]) -> dict[str, CaseReference]:
     """For each case id, a reference of another identity of the suite.
 
     The identities of the suite stand in a ring, sorted by reference id; a case gets the next one
     on the ring that it does not hold itself, so the choice depends on the suite alone. Cases of a
     suite with no other identity are left out.
     """
-    cases = list(cases)
     ring = sorted(
         {ref.sha256: ref for case in cases for ref in case.references}.values(),
         key=lambda ref: ref.ref_id,
@@ -130,7 +129,7 @@ def distractors(cases: Iterable[Case]) -> dict[str, CaseReference]:
     for case in cases:
         own = {ref.sha256 for ref in case.references}
         start = position[case.references[0].sha256] if case.references else 0
-        after = ring[start + 1 :] + ring[: start + 1]
+        after = (ring[(start + 1 + step) % len(ring)] for step in range(len(ring)))
         other = next((ref for ref in after if ref.sha256 not in own), None)
         if other is not None:
             chosen[case.case_id] = other

@@ -13,7 +13,7 @@ from idbench.prompts.cases import Case, Kind, identify
 from idbench.prompts.files import write_whole
 from idbench.prompts.manifest import case_to_line
 from idbench.prompts.strict import ManifestError
-from idbench.prompts.suites import FORMAT, Suite, SuiteSource
+from idbench.prompts.suites import FORMAT, CaseFile, Suite, SuiteSource
 
 
 def merge_cases(cases: Iterable[Case]) -> list[Case]:
@@ -90,7 +90,9 @@ def suite_of(
 
 def write_suite(suite: Suite, folder: Path) -> None:
     """Freezes a suite into `folder`: first the cases, then the header, each file written whole."""
-    lines = (case_to_line(case).encode() + b"\n" for case in suite.cases)
+    lines: Iterable[bytes] = (case_to_line(case).encode() + b"\n" for case in suite.cases)
+    if isinstance(suite.cases, CaseFile):
+        lines = suite.cases.lines()
     write_whole(folder / "cases.jsonl", lines)
     write_whole(folder / "suite.yaml", [header_text(suite).encode()])
 

@@ -114,6 +114,11 @@ class CaseFile(Sequence[Case]):
             for number, line in enumerate(stream, start=1):
                 yield case_from_line(line, f"{self._path}, line {number}")
 
+    def lines(self) -> Iterator[bytes]:
+        """Every case as its line, as it stands in the file."""
+        with self._path.open("rb") as stream:
+            yield from stream
+
     def position(self, case_id: str) -> int:
         """Where `case_id` is, or would be."""
         try:

@@ -19,6 +19,10 @@ class Measurement(Protocol):
 
 # name -> (module with `add_arguments` and `measure`, one line of help)
 MEASUREMENTS = {
+    "plan": (
+        "idbench.perf_plan",
+        "seconds and memory to build, load, list and plan a suite of 100,000 cases",
+    ),
     "table": (
         "idbench.perf_table",
         "seconds and memory to load, aggregate and print a million score rows",

@@ -21,8 +21,8 @@ from idbench.prompts.builders.collecting import (
     finished_name,
 )
 from idbench.prompts.cases import Box, Case, Kind, Person, Reference
-from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import identified, reference_of
+from idbench.prompts.spooling import spooled_suite
 from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, SuiteSource
 from idbench.prompts.tables import table
@@ -218,7 +218,7 @@ class _People:
         self._variants = {**options.recorded(info), "crop": crop_of(folder)}
 
     def suite(self, kind: Kind, cases: Iterator[Case], notes: tuple[str, ...]) -> Suite:
-        return suite_of(
+        return spooled_suite(
             cases,
             name=self.name,
             kind=kind,

@@ -15,9 +15,9 @@ from idbench.prompts.builders.collecting import (
     finished_name,
 )
 from idbench.prompts.cases import Case, Reference, SourceRow
-from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import CLASS_WORDS, Gender, identified, reference_of
 from idbench.prompts.sources import source_root
+from idbench.prompts.spooling import spooled_suite
 from idbench.prompts.strict import ManifestError, Record, parse_json, read_utf8
 from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, SuiteSource
@@ -107,39 +107,21 @@ def build_from(files: Collector, info: SuiteInfo, data_root: Path, options: Buil
         for person, reference in references
         for template in templates
     )
-    return _weighted(
-        suite_of(
-            cases,
-            name=name,
-            kind="single_id",
-            without_id="per_case",
-            sources=(
-                SuiteSource(
-                    name="ibench", revision=SOURCES["ibench"].revision, lock=SOURCES["ibench"].lock
-                ),
+    return spooled_suite(
+        cases,
+        name=name,
+        kind="single_id",
+        without_id="per_case",
+        sources=(
+            SuiteSource(
+                name="ibench", revision=SOURCES["ibench"].revision, lock=SOURCES["ibench"].lock
             ),
-            expected={"references": info.references, "prompts": len(templates)},
-            metrics=METRICS,
-            variants=options.recorded(info),
         ),
-        options.variant(info, "duplicates"),
-    )
-
-
-def _weighted(suite: Suite, duplicates: str) -> Suite:
-    """`keep` weights a case by how often the lists hold it, as the official means do."""
-    if duplicates == "keep":
-        return suite
-    once = [replace(case, multiplicity=1) for case in suite.cases]
-    return suite_of(
-        once,
-        name=suite.name,
-        kind=suite.kind,
-        without_id=suite.without_id,
-        sources=suite.sources,
-        expected=suite.expected,
-        metrics=suite.metrics,
-        variants=suite.variants,
+        expected={"references": info.references, "prompts": len(templates)},
+        metrics=METRICS,
+        variants=options.recorded(info),
+        # a case counts as often as the lists hold it, as in the official means, unless dropped
+        weighted=options.variant(info, "duplicates") == "keep",
     )
 
 

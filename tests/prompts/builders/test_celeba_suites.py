@@ -92,7 +92,7 @@ def test_crops(make_celeba):
 
 
 def test_a_small_celeba_gives_a_partial_suite_only(make_celeba, register, info):
-    root = register("celeba", make_celeba(40))
+    root = register("celeba", make_celeba(12))
     with pytest.raises(PartialSourceError, match="of 500 files of dynamicid-single are missing"):
         dynamicid.build_single(info("dynamicid-single"), root, BuildOptions())
     suite = dynamicid.build_single(info("dynamicid-single"), root, PARTIAL)
