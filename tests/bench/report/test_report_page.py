@@ -145,7 +145,7 @@ def test_blurred_copy_keeps_no_detail(tmp_path):
     with Image.open(tmp_path / "out" / picture_name("a" * 64, "blur")) as copy:
         low, high = copy.convert("L").getextrema()
     assert high - low < 8
-    assert BLURRED_SIDE <= 16
+    assert BLURRED_SIDE <= 8
 
 
 def test_unreadable_picture_is_reported_and_the_rest_is_copied(tmp_path):
