@@ -165,7 +165,7 @@ def _latex_table(grid: Grid) -> str:
             columns.append([*heads, *(_latex_cell(header, row.cells[index]) for row in grid.rows)])
     body = [f"{' & '.join(line)} \\\\" for line in zip(*columns, strict=True)]
     lines = [
-        r"% needs \usepackage{booktabs}",
+        r"% needs \usepackage{booktabs} and \usepackage[T1]{fontenc}",
         r"\begin{table}",
         r"\centering",
         rf"\caption{{{_latex_caption(grid)}}}",
