@@ -4,7 +4,11 @@ Samples of one identity resemble one another, so identities are resampled, not s
 percentile bootstrap over few identities is far too narrow (simulated coverage of its 95 % interval:
 87 % for seven identities). Here each draw is studentised with the cluster-robust standard error of
 that draw, and the interval is symmetric: mean +- q * standard error, where q is the quantile of
-|draw - mean| / standard error of the draw. Coverage in simulations is in the tests.
+|draw - mean| / standard error of the draw.
+
+Simulated coverage for 7 to 100 identities: 94 to 96 % for normal scores with any correlation within
+identities (tested), 92 to 96 % for shares near their end, 90 to 94 % for lognormal scores, where the
+percentile interval has 78 to 93 %.
 """
 
 import math
