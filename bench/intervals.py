@@ -6,9 +6,9 @@ percentile bootstrap over few identities is far too narrow (simulated coverage o
 that draw, and the interval is symmetric: mean +- q * standard error, where q is the quantile of
 |draw - mean| / standard error of the draw.
 
-Simulated coverage for 7 to 100 identities: 94 to 96 % for normal scores with any correlation within
-identities (tested), 92 to 96 % for shares near their end, 90 to 94 % for lognormal scores, where the
-percentile interval has 78 to 93 %.
+Simulated coverage for 7 to 100 identities: 94 to 96 % for normal scores with any correlation
+within identities (tested), 92 to 96 % for shares near their end, 90 to 94 % for lognormal scores,
+where the percentile interval has 78 to 93 %.
 """
 
 import math
