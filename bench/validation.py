@@ -55,7 +55,8 @@ def validate(
         dtype=dtype,
     )
     (done,) = generate(loaded, [MethodSpec(name=method, args=args)], options)
-    scoring = ScoreOptions(workspace=workspace, data_root=root, device=device)
+    # In this process: the training beside it needs the cores.
+    scoring = ScoreOptions(workspace=workspace, data_root=root, device=device, workers=1)
     score([(done.directory, loaded)], metrics, scoring)
     frame, _ = load_frame([done.directory])
     values: dict[str, float] = {}

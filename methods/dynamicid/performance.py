@@ -4,19 +4,22 @@ All variants run on one UNet with random weights, turn by turn, so that they sha
 machine does. A step is one forward with classifier-free guidance and one scheduler step.
 """
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
 
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
-from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from torch import Tensor
 
 from idbench.methods.common.sd15 import ddim_scheduler
-from idbench.methods.common.tiny_sd15 import tiny_unet
+from idbench.methods.common.timing import (
+    Size,
+    device_name,
+    random_unet,
+    time_in_turns,
+    timing_rows,
+)
 from idbench.methods.dynamicid.attention import LORA_RANK
 from idbench.methods.dynamicid.control import SAAControl
 from idbench.methods.dynamicid.injection import (
@@ -27,38 +30,10 @@ from idbench.methods.dynamicid.injection import (
 )
 from idbench.methods.dynamicid.layout import Layout, vertical_strips
 
-Size = Literal["full", "tiny"]
-
 TOKENS_PER_PERSON = 4
 TEXT_TOKENS = 77
 IMAGE_SIZE = {"full": 512, "tiny": 64}
 WARM_UP = 3  # on a GPU, whose first steps choose kernels; one on a CPU
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Timing:
-    """Median seconds per step and most device memory in use, in MiB (None on a CPU)."""
-
-    variant: str
-    seconds: float
-    peak_mib: float | None
-
-    def overhead(self, base: "Timing") -> float:
-        """Share of time on top of `base`, 0.1 for 10 %."""
-        return self.seconds / base.seconds - 1.0
-
-
-def random_unet(size: Size, device: str, dtype: torch.dtype) -> UNet2DConditionModel:
-    """Stable Diffusion 1.5's UNet, or a tiny one, with random weights."""
-    torch.manual_seed(0)
-    if size == "tiny":
-        unet = tiny_unet()
-    else:
-        with torch.device(device):  # 860 million numbers are drawn faster there
-            unet = UNet2DConditionModel(
-                sample_size=64, cross_attention_dim=768, attention_head_dim=8
-            )
-    return unet.requires_grad_(False).train(False).to(device, dtype)
 
 
 class Bench:
@@ -125,37 +100,6 @@ class Bench:
                 chosen.merged = merged
 
 
-def time_in_turns(
-    variants: Sequence[tuple[str, Callable[[], None]]], *, steps: int, device: str
-) -> list[Timing]:
-    """Times variants turn by turn, each `steps` times after a warm-up."""
-    cuda = device.startswith("cuda")
-    peaks: dict[str, float] = {}
-    for name, take in variants:
-        for _ in range(WARM_UP if cuda else 1):
-            take()
-        if cuda:
-            torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
-            take()
-            torch.cuda.synchronize()
-            peaks[name] = torch.cuda.max_memory_allocated() / 2**20
-    seconds: dict[str, list[float]] = {name: [] for name, _ in variants}
-    for _ in range(steps):
-        for name, take in variants:
-            if cuda:
-                torch.cuda.synchronize()
-            start = time.perf_counter()
-            take()
-            if cuda:
-                torch.cuda.synchronize()
-            seconds[name].append(time.perf_counter() - start)
-    return [
-        Timing(variant=name, seconds=statistics.median(seconds[name]), peak_mib=peaks.get(name))
-        for name, _ in variants
-    ]
-
-
 def measure(name: str, *, size: Size, device: str, steps: int) -> str:
     """Seconds per step with no, 1, 2 and 3 people at one image per batch, as a table.
 
@@ -179,9 +123,9 @@ def measure(name: str, *, size: Size, device: str, steps: int) -> str:
     timings = time_in_turns(variants, steps=steps, device=device)
     lines = [
         f"{name}: UNet of {bench.side // 8} x {bench.side // 8} latents "
-        f"({bench.side} px), {str(dtype).removeprefix('torch.')} on {_device_name(device)}, "
+        f"({bench.side} px), {str(dtype).removeprefix('torch.')} on {device_name(device)}, "
         f"random weights, median of {steps} steps",
-        *_rows(timings, timings[0]),
+        *timing_rows(timings, timings[0]),
     ]
     if cuda:
         lines += _compiled(size, device, dtype, steps)
@@ -195,17 +139,4 @@ def _compiled(size: Size, device: str, dtype: torch.dtype, steps: int) -> list[s
         take = bench.step(people)
         bench.unet.compile(fullgraph=True)
         timings += time_in_turns([(label, take)], steps=steps, device=device)
-    return _rows(timings, timings[0])
-
-
-def _rows(timings: Sequence[Timing], base: Timing) -> list[str]:
-    rows = []
-    for timing in timings:
-        memory = "" if timing.peak_mib is None else f"  peak {timing.peak_mib:,.0f} MiB"
-        over = "" if timing is base else f"  {100 * timing.overhead(base):+.1f} %"
-        rows.append(f"{timing.variant:<26} {1000 * timing.seconds:9.2f} ms{over:>10}{memory}")
-    return rows
-
-
-def _device_name(device: str) -> str:
-    return torch.cuda.get_device_name(device) if device.startswith("cuda") else device
+    return timing_rows(timings, timings[0])

@@ -1,12 +1,14 @@
 """The adapter as a folder in diffusers' layout: `config.json` and one safetensors file."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from diffusers.utils import SAFETENSORS_WEIGHTS_NAME
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from idbench.methods.common.files import write_with
 from idbench.methods.common.state_dicts import load_strictly
@@ -31,8 +33,22 @@ def save_adapter(adapter: FlexIPAdapter, folder: Path) -> None:
     }
     # diffusers refuses a file that does not name its format.
     metadata = {"format": "pt", METADATA_KEY: json.dumps(json.loads(settings), sort_keys=True)}
-    write_with(folder / WEIGHTS, lambda file: save_file(tensors, file, metadata=metadata))
+    write_with(folder / WEIGHTS, lambda file: _save_in_order(tensors, file, metadata))
     write_with(folder / CONFIG, lambda file: file.write_text(settings, encoding="utf-8"))
+
+
+def _save_in_order(tensors: Mapping[str, Tensor], file: Path, metadata: Mapping[str, str]) -> None:
+    """Writes a safetensors file whose bytes are the same every time.
+
+    The library writes metadata in the random order of a hash map; digests of files are compared.
+    """
+    save_file(dict(tensors), file, metadata=dict(metadata))
+    with file.open("r+b") as stream:
+        size = int.from_bytes(stream.read(8), "little")
+        header = json.loads(stream.read(size))
+        ordered = json.dumps(header, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+        stream.seek(8)
+        stream.write(ordered.encode().ljust(size))  # spaces at the end are part of the format
 
 
 def read_settings(folder: Path) -> dict[str, Any]:

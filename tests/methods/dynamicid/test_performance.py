@@ -6,7 +6,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from idbench.methods.dynamicid.control import SAAControl
 from idbench.methods.dynamicid.injection import attention_layers
-from idbench.methods.dynamicid.performance import Bench, Timing, measure
+from idbench.methods.common.timing import Timing
+from idbench.methods.dynamicid.performance import Bench, measure
 
 
 def test_the_table_compares_one_to_three_people_with_the_base_model():
