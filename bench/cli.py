@@ -33,6 +33,7 @@ VERBS = {
     "run": ("idbench.commands.run", "generate, score and tabulate, from a YAML file or flags"),
     "generate": ("idbench.commands.generate", "make the images of a method over a suite"),
     "score": ("idbench.commands.score", "score the images of runs"),
+    "judge": ("idbench.commands.judge", "score with a vision-language model of your choice"),
     "table": ("idbench.commands.table", "tabulate the scores of runs"),
     "pareto": ("idbench.commands.pareto", "plot preservation against editability"),
     "sweep": ("idbench.commands.sweep", "a method over the values of one parameter, as a curve"),

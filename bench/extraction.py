@@ -6,7 +6,7 @@ What was found is kept by content in the feature store; only what is missing the
 import hashlib
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -26,6 +26,7 @@ AUTO_BATCH_SIZE = 16
 # Reasons that lie in the machine or the file system, not in the image: never kept as features.
 TRANSIENT = ("error", "unreadable_image", "changed_image", "poison")
 
+Build = Callable[..., Extractor]  # (name, *, device, dtype)
 Lookup = Mapping[str, Mapping[str, Features | Missing]]  # extractor -> key -> what it found
 Losses = Mapping[str, Mapping[str, Missing]]
 
@@ -50,20 +51,25 @@ def text_input(text: str) -> Input:
 class Graph:
     """The extractors that some names need, in order, with what their numbers depend on."""
 
-    def __init__(self, names: Iterable[str], device: str, dtype: str) -> None:
+    def __init__(
+        self, names: Iterable[str], device: str, dtype: str, build: Build | None = None
+    ) -> None:
         """Builds the extractors, which loads no network yet.
+
+        `build` makes an extractor by name, by default that of the registry; workers call it too.
 
         Raises:
             LookupError: If a name is unknown.
             OSError: If weights are absent, with the command that gets them.
         """
         self.device, self.dtype = device, dtype
+        self.build: Build = build or build_extractor
         self.order = extractor_order(sorted(set(names)))
         self.extractors: dict[str, Extractor] = {}
         self.details: dict[str, dict[str, object]] = {}
         self.fingerprints: dict[str, str] = {}
         for name in self.order:
-            extractor = build_extractor(name, device=device, dtype=dtype)
+            extractor = self.build(name, device=device, dtype=dtype)
             needs = {need: self.details[need] for need in extractor.needs}
             details = dict(extractor.fingerprint()) | ({"needs": needs} if needs else {})
             self.extractors[name], self.details[name] = extractor, details
@@ -118,7 +124,7 @@ def extract(
     inputs, pending = _pending(wanted, graph, features)
     losses: dict[str, dict[str, Missing]] = defaultdict(dict)
     batches = _batches(inputs, pending, graph, features, batch_size or AUTO_BATCH_SIZE)
-    factory = partial(_Reader, tuple(graph.order), graph.device, graph.dtype)
+    factory = partial(_Reader, tuple(graph.order), graph.device, graph.dtype, graph.build)
     with Progress("extract", len(pending), "inputs") as progress:
         for count, results in run_batches(batches, factory, workers=workers, parts=_Inputs()):
             keep = {}
@@ -197,10 +203,8 @@ class _Inputs:
 class _Reader:
     """The worker: holds the networks, decodes a batch once and passes it through each of them."""
 
-    def __init__(self, order: Sequence[str], device: str, dtype: str) -> None:
-        self._extractors = {
-            name: build_extractor(name, device=device, dtype=dtype) for name in order
-        }
+    def __init__(self, order: Sequence[str], device: str, dtype: str, build: Build) -> None:
+        self._extractors = {name: build(name, device=device, dtype=dtype) for name in order}
         if device == "cpu":
             _use_one_thread()
 

@@ -109,8 +109,16 @@ def resolve_sets(names: Sequence[str]) -> list[SetMetric]:
     return [_set_metric(full) for full in _each_once(names) if full in SET_METRICS]
 
 
-def build_extractor(name: str, *, device: str, dtype: str) -> Extractor:
+def build_extractor(
+    name: str, *, device: str, dtype: str, store: WeightStore | None = None
+) -> Extractor:
     """An extractor whose networks run on `device` in `dtype`; they are loaded by its first call.
+
+    Args:
+        name: Name of the extractor.
+        device: Where its networks run.
+        dtype: Their arithmetic.
+        store: Where weights of the catalogue lie; `weight_store()` by default.
 
     Raises:
         LookupError: If the name is unknown.
@@ -126,7 +134,7 @@ def build_extractor(name: str, *, device: str, dtype: str) -> Extractor:
             f"extractor {name!r} needs {', '.join(absent)}; get it with: {_install(entry)}"
         )
     make = cast("Callable[..., Extractor]", _load(entry.target))
-    stores = [weight_store()] if entry.weights else []
+    stores = [store or weight_store()] if entry.weights else []
     return make(*stores, **entry.arguments, device=device, dtype=dtype)
 
 

@@ -19,6 +19,10 @@ class Measurement(Protocol):
 
 # name -> (module with `add_arguments` and `measure`, one line of help)
 MEASUREMENTS = {
+    "score": (
+        "idbench.perf_score",
+        "scoring beside the original's loop per metric, on the same networks",
+    ),
     "plan": (
         "idbench.perf_plan",
         "seconds and memory to build, load, list and plan a suite of 100,000 cases",

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from idbench.metrics.extractors.precision import exact_inference, torch_dtype
+from idbench.metrics.extractors.stopwatch import one_pass
 
 # On a CPU a batch is no faster than its images one by one, and one by one an image costs no
 # padding and meets the same kernels whatever comes with it.
@@ -82,8 +83,11 @@ class Network:
             for start in range(0, len(rows), self.batch_size):
                 chunk = rows[start : start + self.batch_size]
                 padded = [*chunk, *[chunk[-1]] * (self.batch_size - len(chunk))]
-                batches = [self._placed(torch.stack(c)) for c in zip(*padded, strict=True)]
-                outputs.extend(run(self.module, *batches)[: len(chunk)].float().cpu())
+                module = self.module
+                columns = [torch.stack(column) for column in zip(*padded, strict=True)]
+                with one_pass(len(chunk)):
+                    batches = [self._placed(column) for column in columns]
+                    outputs.extend(run(module, *batches)[: len(chunk)].float().cpu())
         return outputs
 
     def _placed(self, batch: Tensor) -> Tensor:

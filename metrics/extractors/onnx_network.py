@@ -8,6 +8,8 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from idbench.metrics.extractors.stopwatch import one_pass
+
 _CUDA = "CUDAExecutionProvider"
 
 
@@ -68,8 +70,10 @@ class OnnxNetwork:
 
     def run(self, batch: NDArray[np.float32]) -> list[NDArray[np.float32]]:
         """All outputs of the graph for one batch, in graph order."""
-        name = self.session.get_inputs()[0].name
-        outputs: list[NDArray[np.float32]] = self.session.run(None, {name: batch})
+        session = self.session
+        name = session.get_inputs()[0].name
+        with one_pass(len(batch)):
+            outputs: list[NDArray[np.float32]] = session.run(None, {name: batch})
         return outputs
 
     def __call__(self, inputs: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
@@ -88,6 +92,8 @@ class OnnxNetwork:
     def _open(self) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3
+        # The harness runs one process per core; more threads would change the order of sums.
+        options.intra_op_num_threads = 1
         providers: list[Any] = ["CPUExecutionProvider"]
         if self._on_cuda:
             if _CUDA not in onnxruntime.get_available_providers():
