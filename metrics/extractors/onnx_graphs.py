@@ -1,8 +1,8 @@
 """The networks of insightface's antelopev2 as ONNX graphs with random weights.
 
-For measurements of speed where the released files are not there: SCRFD-10G with points and IResNet
-100, in the layouts of `scrfd_10g_bnkps.onnx` and `glintr100.onnx`. Batch norms are folded into the
-convolutions, as the exporter does.
+For measurements of speed where the released files are not there: SCRFD-10G with points, IResNet
+100 and a ResNet-50 for landmarks, in the layouts of the released files. Batch norms are folded into
+the convolutions, as the exporter does.
 """
 
 from collections.abc import Sequence
@@ -125,6 +125,33 @@ def save_iresnet100(path: Path, *, depths: Sequence[int] = (3, 13, 30, 3), width
     flat = g.op("Flatten", [x])
     embedding = g.dense(flat, inputs * 7 * 7, 512)
     g.save(path, ("data", ("n", 3, 112, 112)), [(embedding, ("n", 512))])
+
+
+def save_landmarks(path: Path, *, depths: Sequence[int] = (3, 4, 6, 3), width: int = 64) -> None:
+    """A ResNet-50 with the 3309 outputs of `1k3d68.onnx`; it takes values of 0 to 255.
+
+    Args:
+        path: Where to write.
+        depths: Bottlenecks per stage.
+        width: Channels inside the first stage.
+    """
+    g = Graph(seed=3)
+    scaled = g.op("Mul", ["data", g.weight(np.array(1 / 128, np.float32))])
+    x = g.op("Relu", [g.conv(scaled, 3, width, 7, stride=2)])
+    x = g.op("MaxPool", [x], kernel_shape=[2, 2], strides=[2, 2])
+    inputs = width
+    for stage, depth in enumerate(depths):
+        inside = width * 2**stage
+        for block in range(depth):
+            stride = 2 if block == 0 and stage else 1
+            y = g.op("Relu", [g.conv(x, inputs, inside, 1)])
+            y = g.conv(g.conv_relu(y, inside, inside, stride), inside, 4 * inside, 1)
+            shortcut = g.conv(x, inputs, 4 * inside, 1, stride) if block == 0 else x
+            x = g.op("Relu", [g.add(y, shortcut)])
+            inputs = 4 * inside
+    pooled = g.op("Flatten", [g.op("GlobalAveragePool", [x])])
+    output = g.dense(pooled, inputs, 3309)
+    g.save(path, ("data", ("n", 3, 192, 192)), [(output, ("n", 3309))])
 
 
 def save_scrfd(path: Path, *, score_bias: float = 0.0, base: int = 56) -> None:

@@ -21,7 +21,11 @@ from idbench.metrics.extractors.fer_vgg19 import FerVGG19
 from idbench.metrics.extractors.hopenet import HopenetModule
 from idbench.metrics.extractors.inception import FidInception
 from idbench.metrics.extractors.insightface import FILES
-from idbench.metrics.extractors.onnx_graphs import save_iresnet100, save_scrfd
+from idbench.metrics.extractors.onnx_graphs import (
+    save_iresnet100,
+    save_landmarks,
+    save_scrfd,
+)
 from idbench.metrics.extractors.onnx_network import OnnxNetwork
 from idbench.metrics.extractors.scrfd import letterbox
 from idbench.metrics.weights import WeightStore
@@ -116,8 +120,10 @@ def _insightface(folder: Path, picture: NDArray[np.uint8], tiny: bool) -> Path:
     folder.mkdir(exist_ok=True)
     if tiny:
         save_iresnet100(folder / recogniser, depths=(1, 1, 1, 1), width=8)
+        save_landmarks(folder / points, depths=(1, 1, 1, 1), width=8)
     else:
         save_iresnet100(folder / recogniser)
+        save_landmarks(folder / points)
     base = 14 if tiny else 56
     save_scrfd(folder / detector, base=base)
     # The bias between the highest and the second highest logit leaves one face.
@@ -129,6 +135,6 @@ def _insightface(folder: Path, picture: NDArray[np.uint8], tiny: bool) -> Path:
     highest = np.clip(np.sort(scores)[-2:], 1e-6, 1 - 1e-6)
     bias = -float(np.log(highest / (1 - highest)).mean())
     save_scrfd(folder / detector, base=base, score_bias=bias)
-    for name in (points, "2d106det.onnx", "genderage.onnx"):
+    for name in ("2d106det.onnx", "genderage.onnx"):
         (folder / name).touch()  # IBench's metrics read neither
     return folder
