@@ -31,14 +31,16 @@ class Limits:
     ratio_from: int = 16 << 20
 
 
+# What zipfile, tarfile and the decompressors raise on damaged archives.
 _DAMAGE = (
     zipfile.BadZipFile,
     tarfile.TarError,
     EOFError,
+    OSError,
+    ValueError,
+    RuntimeError,  # with NotImplementedError: a compression that zipfile does not know
     zlib.error,
     lzma.LZMAError,
-    NotImplementedError,  # a compression that zipfile does not know
-    UnicodeError,
     struct.error,
 )
 
@@ -77,7 +79,7 @@ def _unpack_into(archive: Path, folder: Path, limits: Limits) -> int:
     seen: set[str] = set()
     try:
         with _members(archive) as members:
-            for name, stream in members:
+            for name, stream in _guarded(members, archive):
                 _check_name(name, archive)
                 if name.casefold() in seen:
                     raise ArchiveError(f"{archive}: {name!r} occurs twice")
@@ -85,11 +87,32 @@ def _unpack_into(archive: Path, folder: Path, limits: Limits) -> int:
                 if len(seen) > limits.files:
                     raise ArchiveError(f"{archive}: more than {limits.files} files")
                 budget -= _write(stream, folder / name, budget, archive)
-    except _DAMAGE as error:
-        raise ArchiveError(f"{archive} is damaged: {error}") from error
     except (NotADirectoryError, FileExistsError, IsADirectoryError) as error:
         raise ArchiveError(f"{archive}: a name is both a file and a folder: {error}") from error
     return len(seen)
+
+
+@contextmanager
+def _reading(archive: Path) -> Iterator[None]:
+    """What fails while an archive is read is its own fault; writing is another matter."""
+    try:
+        yield
+    except ArchiveError:
+        raise
+    except _DAMAGE as error:
+        raise ArchiveError(f"{archive} is damaged: {error}") from error
+
+
+def _guarded(
+    members: Iterator[tuple[str, IO[bytes]]], archive: Path
+) -> Iterator[tuple[str, IO[bytes]]]:
+    while True:
+        with _reading(archive):
+            try:
+                member = next(members)
+            except StopIteration:
+                return
+        yield member
 
 
 def _check_name(name: str, archive: Path) -> None:
@@ -102,7 +125,11 @@ def _write(stream: IO[bytes], path: Path, budget: int, archive: Path) -> int:
     path.parent.mkdir(parents=True, exist_ok=True)
     written = 0
     with path.open("xb") as output:
-        while chunk := stream.read(1 << 20):
+        while True:
+            with _reading(archive):
+                chunk = stream.read(1 << 20)
+            if not chunk:
+                break
             written += len(chunk)  # the size that the archive declares is not to be trusted
             if written > budget:
                 raise ArchiveError(f"{archive}: unpacks to more than the limit; a bomb?")
@@ -113,12 +140,14 @@ def _write(stream: IO[bytes], path: Path, budget: int, archive: Path) -> int:
 @contextmanager
 def _members(archive: Path) -> Iterator[Iterator[tuple[str, IO[bytes]]]]:
     if zipfile.is_zipfile(archive):
-        with zipfile.ZipFile(archive) as opened:
+        with _reading(archive):
+            opened = zipfile.ZipFile(archive)
+        with opened:
             yield _zip_members(archive, opened)
     else:
         try:
             opened_tar = tarfile.open(archive)  # noqa: SIM115 - closed by the with below
-        except (*_DAMAGE, OSError, ValueError) as error:
+        except _DAMAGE as error:
             raise ArchiveError(f"{archive} is neither a zip nor a tar archive: {error}") from error
         with opened_tar:
             yield _tar_members(archive, opened_tar)

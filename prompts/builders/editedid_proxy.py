@@ -22,7 +22,7 @@ from idbench.prompts.files import sha256_of
 from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import identified, reference_of
 from idbench.prompts.sources import folder_source
-from idbench.prompts.strict import ManifestError, parse_json
+from idbench.prompts.strict import ManifestError, parse_json, shown
 from idbench.prompts.suite_info import SuiteInfo
 from idbench.prompts.suites import Suite, SuiteSource
 from idbench.prompts.tables import table
@@ -70,13 +70,15 @@ def crowdhuman_usable(line: str | bytes, where: str) -> str | None:
     if not isinstance(record, dict) or not isinstance(record.get("ID"), str):
         raise ManifestError(f"{where}, key 'ID': missing")
     heights = []
-    for entry in record.get("gtboxes", []):
-        attributes = entry.get("head_attr", {}) if isinstance(entry, dict) else {}
-        box = entry.get("hbox") if isinstance(entry, dict) else None
-        if box is None or attributes.get("ignore", 1) != 0:
+    boxes = record.get("gtboxes", [])
+    for entry in boxes if isinstance(boxes, list) else []:
+        if not isinstance(entry, dict) or "hbox" not in entry:
+            continue
+        attributes, box = entry.get("head_attr"), entry["hbox"]
+        if not isinstance(attributes, dict) or attributes.get("ignore", 1) != 0:
             continue
         if not (isinstance(box, list) and len(box) == 4 and type(box[3]) in (int, float)):
-            raise ManifestError(f"{where}, key 'hbox': expected [x, y, w, h], got {box!r}")
+            raise ManifestError(f"{where}, key 'hbox': expected [x, y, w, h], got {shown(box)}")
         heights.append(box[3])
     large = 1 <= len(heights) <= MOST_HEADS and min(heights) >= LEAST_HEAD_HEIGHT
     name: str = record["ID"]

@@ -112,7 +112,7 @@ def read_boxes(meta: Record, truth: Path, people: int) -> list[Box] | None:
     """
     value = meta.take("bboxes")
     if isinstance(value, str):
-        value = parse_json(value, "bboxes")
+        value = parse_json(value, f"{truth.parent / 'meta.json'}, key 'bboxes'")
     if not isinstance(value, list):
         raise meta.fail("bboxes", "a list of boxes", value)
     if len(value) != people:

@@ -71,7 +71,7 @@ def test_missing_rows_and_files_are_partial(make_rows, register, info):
 @pytest.mark.parametrize(
     ("boxes", "message"),
     [
-        ('"nonsense', "bboxes: not JSON"),
+        ('"nonsense', "key 'bboxes': not JSON"),
         ('{"a": 1}', "key 'bboxes': expected a list"),
         ("[[1, 2, 3]]", "a box has four numbers"),
         ("[[5, 5, 5, 9]]", "an empty box"),
