@@ -95,6 +95,7 @@ def checkpoints():
         randomised=randomised,
         tiny_clip=tiny_clip,
         save_as_openai=save_as_openai,
+        without_digests=without_digests,
         vit=TINY_VIT,
         resnet=TINY_RESNET,
     )

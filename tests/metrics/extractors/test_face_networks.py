@@ -1,7 +1,5 @@
 """Face classifiers and pose: official checkpoint, catalogue, crops, batches."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -87,42 +85,50 @@ CASES = {
 }
 
 
-@pytest.fixture(scope="module", params=list(CASES))
-def case(request, imported, rules, items, checkpoints):
-    (key, name, write), make, shape = CASES[request.param]
-    store = imported(key, {name: lambda path: write(path, checkpoints.random_network)})
-    extractor = make(store, rules, batch_size=1)
-    return SimpleNamespace(
-        key=key,
-        store=store,
-        make=lambda **kw: make(store, rules, **kw),
-        shape=shape,
-        extractor=extractor,
-        results=extractor(items),
-    )
+@pytest.fixture
+def build(imported, rules, checkpoints):
+    """Makes the extractor of a case from its published file, written once per session."""
+
+    def make(name, **options):
+        (key, file, write), construct, shape = CASES[name]
+        store = imported(key, {file: lambda path: write(path, checkpoints.random_network)})
+        return store, construct(store, rules, **options), shape
+
+    return make
 
 
-def test_one_output_per_crop_from_the_published_file(case):
-    found = [result["output"] for result in case.results]
-    ibench = case.extractor.name.endswith(".ibench")
-    # The last picture has no detection: IBench falls back to the whole image.
-    assert [len(output) for output in found] == ([1, 1, 1] if ibench else [2, 1, 0])
-    assert all(output.shape[1:] == case.shape for output in found)
+@pytest.mark.parametrize("name", [name for name in CASES if not name.endswith(".ibench")])
+def test_one_output_per_face_from_the_published_file_in_any_batch(name, build, items, same_outputs):
+    store, extractor, shape = build(name, batch_size=1)
+    results = extractor(items)
+    found = [result["output"] for result in results]
+    assert [len(output) for output in found] == [2, 1, 0]
+    assert all(output.shape[1:] == shape for output in found)
     assert all(np.isfinite(output).all() for output in found)
     assert not np.array_equal(found[0][0], found[1][0])
-    if case.key == "facenet":
+    if name == "facenet":
         np.testing.assert_allclose(np.linalg.norm(found[0], axis=1), 1, rtol=1e-6)
-    (digest,) = case.store.digests(case.key).values()
-    assert digest in case.extractor.fingerprint()["weights"].values()
+    (digest,) = store.digests(CASES[name][0][0]).values()
+    assert digest in extractor.fingerprint()["weights"].values()
+    # Another order, and batches of two of which the last is padded.
+    _, other, _ = build(name, batch_size=2)
+    same_outputs(results, other(items[::-1])[::-1], tolerance=1e-5)
 
 
-def test_outputs_do_not_depend_on_order_or_company(case, items, same_outputs):
-    same_outputs(case.results[1:][::-1], case.extractor(items[1:][::-1]))
+@pytest.mark.parametrize("name", [name for name in CASES if name.endswith(".ibench")])
+def test_ibench_has_one_crop_per_image_with_and_without_a_face(name, build, items):
+    _, extractor, shape = build(name)
+    assert extractor.name == name
+    assert extractor.needs == ("mtcnn",)
+    face, faceless = extractor([items[0], items[2]])
+    assert face["output"].shape == faceless["output"].shape == (1, *shape)
 
 
-def test_batches_of_one_and_of_two_agree(case, items, same_outputs):
-    # Two of three inputs, so that the last batch is padded.
-    same_outputs(case.results, case.make(batch_size=2)(items), tolerance=1e-5)
+def test_an_output_is_bit_for_bit_the_same_alone_and_in_company(build, items, same_outputs):
+    _, extractor, _ = build("resemotenet")
+    together = extractor(items)
+    same_outputs(together, [extractor([item])[0] for item in items])
+    same_outputs(together[::-1], extractor(items[::-1]))
 
 
 @pytest.mark.parametrize("name", CASES)
@@ -166,10 +172,8 @@ def test_a_pickle_that_would_run_code_is_refused(key, rules, tmp_path, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_the_ibench_classifier_misses_a_crop_that_is_too_small(imported, rules, checkpoints):
-    (key, name, write), make, _ = CASES["fer-vgg19.ibench"]
-    store = imported(key, {name: lambda path: write(path, checkpoints.random_network)})
-    extractor = make(store, rules)
+def test_the_ibench_classifier_misses_a_crop_that_is_too_small(build):
+    _, extractor, _ = build("fer-vgg19.ibench")
     none = {"mtcnn": {"proposals_rounded": np.empty((0, 4), int)}}
     small = Item(image=np.zeros((43, 80, 3), np.uint8), features=none)
     large = Item(image=np.zeros((44, 44, 3), np.uint8), features=none)

@@ -137,7 +137,7 @@ def save_landmarks(path):
 
 
 @pytest.fixture(scope="module", params=["antelopev2", "buffalo_l"])
-def pack(request, tmp_path_factory):
+def pack(request, tmp_path_factory, checkpoints):
     folder = tmp_path_factory.mktemp(request.param)
     detector, recogniser, points = FILES[request.param]
     # Both layouts that exist: with and without an axis for the batch, and a fixed batch of one.
@@ -147,7 +147,7 @@ def pack(request, tmp_path_factory):
     for name in ("2d106det.onnx", "genderage.onnx"):
         (folder / name).write_bytes(b"not needed")
     root = tmp_path_factory.mktemp("root")
-    store = WeightStore(root)
+    store = WeightStore(root, catalogue=checkpoints.without_digests())
     store.import_file(request.param, folder)
     return request.param, store
 
