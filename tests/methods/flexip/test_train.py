@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -221,3 +224,34 @@ def test_the_defaults_are_those_of_the_paper(configure):
     assert (config.drop_image, config.drop_text, config.drop_both) == (0.05, 0.05, 0.05)
     assert (config.alpha, config.beta, config.variant_share) == (0.9, 0.9, 0.5)
     assert config.steps * config.batch_size == 17_920_000
+
+
+def test_the_settings_of_the_paper_are_a_configuration():
+    path = resources.files("idbench.methods.flexip") / "paper.yaml"
+    config = read_config(path, FlexIPTrainingConfig)
+    assert config.batch_size == 8 * config.micro_batch_size == 128
+    assert [(stage.start, stage.end) for stage in stages_of(config)] == [
+        (0, 100_000),
+        (100_000, 140_000),
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_go_on_bit_for_bit_too(configure):
+    def run(name, steps, processes=2):
+        path = configure(name, steps=steps, batch_size=8, micro_batch_size=2, learn_gate=True)
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*launch, f"--nproc_per_node={processes}", "-m", "idbench", "train", "flexip"]
+        done = subprocess.run([*command, str(path)], capture_output=True, text=True, check=False)
+        return path.parent / name / "adapter", done
+
+    whole, first = run("whole", 3)
+    assert first.returncode == 0, first.stderr
+    run("parts", 2)
+    parts, second = run("parts", 3)
+    assert second.returncode == 0, second.stderr
+    assert equal(whole, parts)
+    assert log_of(whole) == log_of(parts)
+    _, refused = run("parts", 4, processes=1)
+    assert refused.returncode != 0
+    assert "made with 2 processes, and this run has 1" in refused.stderr
