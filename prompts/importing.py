@@ -26,6 +26,7 @@ from idbench.prompts.formats.unit import Asked, EditedFiles, Problem, Reading, U
 from idbench.prompts.freezing import suite_of
 from idbench.prompts.references import identified, pose_axis, reference_of
 from idbench.prompts.sources import folder_source
+from idbench.prompts.strict import path_problem
 from idbench.prompts.suites import Suite
 
 ADHOC = "adhoc"
@@ -101,6 +102,10 @@ def assemble(reading: Reading, suite: Suite | None = None) -> Imported:
     drafts: list[tuple[Unit, Case]] = []
     index = _Index(suite) if suite else None
     for unit in reading.units:
+        problem = _unusable_name(unit)
+        if problem:
+            problems.append(problem)
+            continue
         case = _case(unit, kind, suite)
         if index is not None:
             found = index.find(unit, case)
@@ -124,6 +129,23 @@ def assemble(reading: Reading, suite: Suite | None = None) -> Imported:
         parameters=reading.parameters,
         notes=reading.notes,
     )
+
+
+def _unusable_name(unit: Unit) -> Problem | None:
+    """A file that a frozen case could not name, on this system or on another."""
+    edit = unit.edit
+    named = [*unit.references, unit.ground_truth]
+    if edit:
+        named += [edit.original, edit.edited, *edit.masks]
+    for path in named:
+        if path is None:
+            continue
+        wrong = path_problem(path.name) or path_problem(str(path.parent.resolve()).strip("/") or "x")
+        if wrong:
+            shown_path = str(path).encode("utf-8", "backslashreplace").decode()
+            where = f"{unit.file}, row {unit.row}"
+            return Problem(kind="refused", where=where, detail=f"{wrong}: {shown_path}")
+    return None
 
 
 def _kind(units: Iterable[Unit]) -> Kind:

@@ -206,7 +206,7 @@ def case_from_json(value: object, where: str) -> Case:
         alias=record.text("alias"),
         kind=kind,
         references=references,
-        prompt=record.text("prompt"),
+        prompt=record.text("prompt", normalised=True),
         prompt_id=record.text("prompt_id", _PROMPT_ID),
         tags=_tags(record.take("tags"), where),
         multiplicity=record.whole("multiplicity", 1),

@@ -1,5 +1,6 @@
 """Making references and cases: ids that follow from content, words that follow from gender."""
 
+import unicodedata
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -37,7 +38,8 @@ def reference_of(
 
 
 def identified(suite: str, version: int, **fields: Any) -> Case:
-    """A case with its id in the suite and the id of its prompt."""
+    """A case with its id in the suite and the id of its prompt, which is brought into NFC."""
+    fields["prompt"] = unicodedata.normalize("NFC", fields["prompt"])
     case = Case(case_id="", prompt_id=prompt_id(fields["prompt"]), **fields)
     return replace(case, case_id=identify(case, suite=suite, version=version))
 

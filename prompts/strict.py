@@ -83,13 +83,18 @@ class Record:
         except KeyError:
             raise ManifestError(f"{self._where}, key {key!r}: missing") from None
 
-    def text(self, key: str, pattern: re.Pattern[str] | None = None) -> str:
-        """A string in NFC that can be written as UTF-8 and matches `pattern` as a whole."""
+    def text(
+        self, key: str, pattern: re.Pattern[str] | None = None, *, normalised: bool = False
+    ) -> str:
+        """A string that can be written as UTF-8 and matches `pattern` as a whole.
+
+        With `normalised` it has to be in Unicode normal form NFC.
+        """
         value = self.take(key)
         if type(value) is not str:
             raise self.fail(key, "a string", value)
         if not value.isascii():
-            if not unicodedata.is_normalized("NFC", value):
+            if normalised and not unicodedata.is_normalized("NFC", value):
                 raise self.fail(key, "a string in Unicode normal form NFC", value)
             if any("\ud800" <= letter <= "\udfff" for letter in value):
                 raise self.fail(key, "a string without lone surrogates", value)

@@ -84,6 +84,17 @@ def test_an_import_is_a_run_with_links_tags_and_a_base(small_list: Path, tmp_pat
     assert len(list(_only_run(runs, "base").glob("images/*/*.png"))) == 4
 
 
+def test_a_list_by_a_relative_path(
+    small_list: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    words = ("import", "ibench", "../theirs/datas.json", "--method", "theirs")
+    assert _run(*words) == 0
+    directory = _only_run(Path("runs"), "theirs")
+    assert all(path.resolve().is_file() for path in directory.glob("images/*/*.png"))
+
+
 def test_the_same_import_again_changes_nothing(small_list: Path, tmp_path: Path) -> None:
     runs = tmp_path / "runs"
     for _ in range(2):

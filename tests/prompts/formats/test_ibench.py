@@ -1,16 +1,21 @@
 """The datas JSON of IBench: read, assembled, written, read again."""
 
 import json
+import os
+import unicodedata
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 
 from idbench.prompts.formats.ibench import read, write
 from idbench.prompts.formats.paths import PathRules
+from idbench.prompts.freezing import suite_of, write_suite
 from idbench.prompts.importing import assemble, units_of
 from idbench.prompts.materialise import suite_files
 from idbench.prompts.sources import resolve
 from idbench.prompts.strict import ManifestError
+from idbench.prompts.suites import read_suite
 
 
 def _row(num, identity, prompt, image, base=None, **extra):
@@ -181,6 +186,29 @@ def test_unknown_keys_become_tags_and_are_named(picture, write_list):
     assert "kept as tags: difficulty" in reading.notes[0]
 
 
+@pytest.mark.parametrize("name", ["back\\slash.png", "c:drive.png", b"latin-\xe9.png"])
+def test_a_reference_that_no_manifest_can_name_is_refused(write_list, picture, tmp_path, name):
+    target = picture("plain.png").rename(tmp_path / os.fsdecode(name))
+    picture("out.png")
+    reading = _read(write_list([_row(0, "out.png", "x", "out.png")]))
+    unit = replace(reading.units[0], references=(target,))
+    imported = assemble(replace(reading, units=(unit,)))
+    assert imported.counts()["refused paths"] == 1
+    assert imported.images == ()
+
+
+def test_names_in_either_normal_form_survive_freezing(write_list, picture, tmp_path):
+    name = unicodedata.normalize("NFD", "ordné/José.png")
+    picture(name)
+    prompt = unicodedata.normalize("NFD", "un café")
+    imported = assemble(_read(write_list([_row(0, name, prompt, name)])))
+    write_suite(imported.suite, tmp_path / "suite")
+    suite = read_suite(tmp_path / "suite")
+    assert suite.cases[0].prompt == unicodedata.normalize("NFC", prompt)
+    (file,) = suite_files(suite).values()
+    assert resolve(file, suite.cases[0].references[0].source, tmp_path).is_file()
+
+
 def _export(imported, tmp_path, target):
     files = {
         (source, path): resolve(file, source, tmp_path)
@@ -225,9 +253,7 @@ def test_exported_pictures_share_no_basename_and_paths_are_relative(picture, wri
 
 def test_units_map_to_a_suite_that_exists(picture, write_list, make_case, tmp_path):
     import hashlib
-    from dataclasses import replace
 
-    from idbench.prompts.freezing import suite_of
     from idbench.prompts.references import reference_of
 
     identity = picture("id.png")
