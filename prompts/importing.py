@@ -140,7 +140,9 @@ def _unusable_name(unit: Unit) -> Problem | None:
     for path in named:
         if path is None:
             continue
-        wrong = path_problem(path.name) or path_problem(str(path.parent.resolve()).strip("/") or "x")
+        wrong = path_problem(path.name) or path_problem(
+            str(path.parent.resolve()).strip("/") or "x"
+        )
         if wrong:
             shown_path = str(path).encode("utf-8", "backslashreplace").decode()
             where = f"{unit.file}, row {unit.row}"
