@@ -73,7 +73,8 @@ class Program:
         )
         for task, arguments in tasks:
             # Not methods: a thread that held `self` would keep it from being dropped.
-            threading.Thread(target=task, args=arguments, daemon=True).start()
+            self._listener = threading.Thread(target=task, args=arguments, daemon=True)
+            self._listener.start()  # the last one, of standard error, is kept
         self._finalizer = weakref.finalize(self, _end, process, self._outbox, self._stop, GRACE)
 
     @property
@@ -103,6 +104,7 @@ class Program:
         self._messages.put(_END)
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(GRACE)
+        self._listener.join(GRACE)  # its last words may still be on their way
         raise ProgramError("died", f"{self._exit()}{self.tail()}")
 
     def tail(self, lines: int = 5) -> str:

@@ -60,3 +60,9 @@ def gradient() -> Image.Image:
     """A picture in which every pixel differs from its neighbours."""
     rows, columns = np.mgrid[0:16, 0:24]
     return Image.fromarray(np.stack([rows * 15, columns * 10, rows + columns], -1).astype(np.uint8))
+
+
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a spawned process import the test module that its classes come from."""
+    monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))

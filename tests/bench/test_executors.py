@@ -12,6 +12,8 @@ import pytest
 
 from idbench.executors import WorkerDiedError, run_batches
 
+pytestmark = pytest.mark.usefixtures("importable")
+
 Batch = tuple[int, ...]
 
 

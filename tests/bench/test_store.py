@@ -129,6 +129,7 @@ def _hold(directory: Path, held: "multiprocessing.synchronize.Event", release: o
         release.wait(30)  # type: ignore[attr-defined]
 
 
+@pytest.mark.usefixtures("importable")
 def test_a_second_writer_is_refused_and_readers_are_not(tmp_path: Path) -> None:
     with RunStore.create(tmp_path, IDENTITY) as store:
         context = multiprocessing.get_context("spawn")

@@ -1,7 +1,7 @@
 """Writes a small FLUX, PuLID and their helpers to disk in the formats of the released files.
 
-Weights are random, except that the face detectors find faces: SCRFD one around the brightest patch
-of the photo, if there is a bright one, RetinaFace one in the middle.
+Weights are random, except that the face detectors find faces: SCRFD one around a bright patch near
+the middle of the photo, if there is one, RetinaFace one in the middle.
 """
 
 from pathlib import Path
@@ -208,15 +208,27 @@ def _scrfd(threshold):
             else:
                 bias = np.tile(landmarks.reshape(-1), 2)
             name = f"{kind}_{stride}"
+            raw = f"{name}.map"
+            if kind == "score":
+                # the nearer to the middle of the 640 px input, the better a face
+                raw = f"{name}.raw"
+                side = 640 // stride
+                rows, columns = np.mgrid[:side, :side] - (side - 1) / 2
+                middle = -8.0 * np.hypot(rows, columns)[None, None] * stride / FACE_SCORE_STRIDE
+                initializers.append(_constant(f"{name}.middle", middle))
+                nodes_after = [helper.make_node("Add", [raw, f"{name}.middle"], [f"{name}.map"])]
+            else:
+                nodes_after = []
             initializers += [_constant(f"{name}.weight", weight), _constant(f"{name}.bias", bias)]
             nodes += [
                 helper.make_node(
                     "Conv",
                     ["input.1", f"{name}.weight", f"{name}.bias"],
-                    [f"{name}.map"],
+                    [raw],
                     kernel_shape=[stride, stride],
                     strides=[stride, stride],
                 ),
+                *nodes_after,
                 helper.make_node("Transpose", [f"{name}.map"], [f"{name}.last"], perm=[0, 2, 3, 1]),
             ]
             rows = f"{name}.rows" if kind == "score" else name
