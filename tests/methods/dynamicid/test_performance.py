@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from idbench.methods.common.timing import Timing
 from idbench.methods.dynamicid.control import SAAControl
 from idbench.methods.dynamicid.injection import attention_layers
-from idbench.methods.common.timing import Timing
 from idbench.methods.dynamicid.performance import Bench, measure
 
 
