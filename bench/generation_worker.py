@@ -9,11 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
-
+from idbench.canonical import canonical_json
 from idbench.files import StorageError, write_whole
 from idbench.method_spec import MethodSpec
-from idbench.methods.protocol import Failure, Method, Request
+from idbench.methods.protocol import NOTES, Failure, Method, Request
 from idbench.methods.wrappers.answers import as_image, sized
 from idbench.prompts.cases import Case
 from idbench.prompts.cases import Reference as CaseReference
@@ -22,7 +21,8 @@ from idbench.requests import build_request
 
 log = logging.getLogger(__name__)
 
-Answer = tuple[Image.Image, bytes] | Failure
+# Size, the image as a lossless PNG, and the method's notes as JSON.
+Answer = tuple[tuple[int, int], bytes, str | None] | Failure
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -153,7 +153,12 @@ def _encoded(request: Request, answer: object) -> Answer:
         image.save(buffer, "PNG", compress_level=1)
     except (OSError, ValueError) as error:
         return Failure("not_an_image", str(error))
-    return image, buffer.getvalue()
+    notes = image.info.get(NOTES)  # a photo that is passed on may carry text of this name
+    try:
+        text = canonical_json(notes) if isinstance(notes, dict) else None
+    except (TypeError, ValueError) as error:
+        return Failure("bad_notes", f"the notes of the image are not JSON: {error}")
+    return image.size, buffer.getvalue(), text
 
 
 def _finish(directory: Path, unit: Unit, result: Answer, seconds: float) -> Sample:
@@ -165,7 +170,7 @@ def _finish(directory: Path, unit: Unit, result: Answer, seconds: float) -> Samp
     }
     if isinstance(result, Failure):
         return Sample(**common, status="failed", reason=result.reason, detail=result.detail)
-    image, png = result
+    (width, height), png, notes = result
     path = Path("images") / unit.case.case_id / f"{unit.sample:03d}.png"
     write_whole(directory / path, png)
     return Sample(
@@ -173,8 +178,9 @@ def _finish(directory: Path, unit: Unit, result: Answer, seconds: float) -> Samp
         status="ok",
         path=path.as_posix(),
         sha256=hashlib.sha256(png).hexdigest(),
-        width=image.width,
-        height=image.height,
+        width=width,
+        height=height,
+        notes=notes,
     )
 
 

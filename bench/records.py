@@ -14,7 +14,7 @@ class Sample:
     """Repetition `sample` of a case, and what became of it.
 
     `path` is relative to the run directory; `sha256` is that of the image file. `reason` and
-    `detail` say why there is no image.
+    `detail` say why there is no image. `notes` is what the method left under `NOTES`, as JSON.
     """
 
     case_id: str
@@ -28,6 +28,7 @@ class Sample:
     seconds: float | None = None
     reason: str | None = None
     detail: str | None = None
+    notes: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

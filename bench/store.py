@@ -26,7 +26,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS samples (
   case_id TEXT NOT NULL, sample INTEGER NOT NULL, seed INTEGER NOT NULL, status TEXT NOT NULL,
   path TEXT, sha256 TEXT, width INTEGER, height INTEGER, seconds REAL, reason TEXT, detail TEXT,
-  identity TEXT NOT NULL, multiplicity INTEGER NOT NULL, tags TEXT NOT NULL,
+  identity TEXT NOT NULL, multiplicity INTEGER NOT NULL, tags TEXT NOT NULL, notes TEXT,
   PRIMARY KEY (case_id, sample)) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS columns (
   name TEXT NOT NULL, fingerprint TEXT NOT NULL, info TEXT NOT NULL,
@@ -84,10 +84,13 @@ class RunIdentity:
     @property
     def folder(self) -> str:
         """Name of the run directory: the method's name made path-safe, and the key."""
-        safe = "".join(
-            c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in self.method["name"]
-        )
-        return f"{safe.strip('.-')[:60] or 'method'}-{self.key[:8]}"
+        return f"{folder_stem(self.method['name'])}-{self.key[:8]}"
+
+
+def folder_stem(method: str) -> str:
+    """The path-safe form of a method's name that run directories begin with."""
+    safe = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in method)
+    return safe.strip(".-")[:60] or "method"
 
 
 class RunStore:
@@ -253,7 +256,8 @@ class RunStore:
                 database.execute(
                     "UPDATE samples SET status = :status, path = :path, sha256 = :sha256, "
                     "width = :width, height = :height, seconds = :seconds, reason = :reason, "
-                    "detail = :detail WHERE case_id = :case_id AND sample = :sample",
+                    "detail = :detail, notes = :notes "
+                    "WHERE case_id = :case_id AND sample = :sample",
                     dataclasses.asdict(s),
                 )
 
@@ -409,6 +413,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     try:
         database = sqlite3.connect(path, timeout=30.0)
         database.executescript(SCHEMA)
+        _add_notes(database)
     except sqlite3.DatabaseError as error:
         if path.exists() and not os.access(path.parent, os.W_OK):
             return sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
@@ -416,6 +421,13 @@ def _connect(path: Path) -> sqlite3.Connection:
             raise StorageError(f"cannot open {path}: {error}") from error
         raise RunError(f"{path} is damaged ({error}); move it away and run again") from error
     return database
+
+
+def _add_notes(database: sqlite3.Connection) -> None:
+    """Brings a database from before there were notes up to date."""
+    known = {name for _, name, *_ in database.execute("PRAGMA table_info(samples)")}
+    if "notes" not in known:
+        database.execute("ALTER TABLE samples ADD COLUMN notes TEXT")
 
 
 def _info(column: Column) -> str:

@@ -7,6 +7,9 @@ from typing import Literal, Protocol, runtime_checkable
 from PIL import Image
 
 Kind = Literal["single_id", "multi_id", "subject", "multi_subject", "edit_restoration"]
+# Key of `Image.info` under which a method may leave what it decided on the way to an image, such
+# as weights: a dict that JSON can express. The harness keeps it with the sample.
+NOTES = "idbench.notes"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,6 +1,7 @@
 """`idbench export RUN...`: the scores of runs, one row per sample and column.
 
-`idbench export LAYOUT RUN` writes the images of a run as other scorers read them.
+`idbench export LAYOUT RUN` writes the images of a run as other scorers read them, `idbench export
+--notes RUN...` what the methods noted of each image.
 """
 
 import argparse
@@ -9,6 +10,7 @@ import json
 import sys
 from pathlib import Path
 
+from idbench.canonical import canonical_json
 from idbench.commands.score import suite_of
 from idbench.commands.table import load_aggregates
 from idbench.escape import spreadsheet
@@ -37,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="default standard output; a folder for a layout",
     )
     parser.add_argument(
+        "--notes",
+        action="store_true",
+        help="what the methods noted of each image, such as weights, as JSON lines",
+    )
+    parser.add_argument(
         "--base", type=Path, metavar="RUN", help="run of the model without identity, for a layout"
     )
     parser.add_argument(
@@ -53,6 +60,8 @@ def run(args: argparse.Namespace) -> int:
         return _export_layout(args)
     if args.base:
         raise ValueError("--base goes with a layout: idbench export ibench RUN --base RUN -o DIR")
+    if args.notes:
+        return _export_notes(args)
     if args.format == "lm-eval":
         return _export_results(args)
     formats = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
@@ -78,6 +87,31 @@ def run(args: argparse.Namespace) -> int:
         print(f"{len(frame)} rows in {args.output}", file=sys.stderr)
     else:
         sys.stdout.write(data.decode())
+    return 0
+
+
+def _export_notes(args: argparse.Namespace) -> int:
+    if args.format:
+        raise ValueError("notes are JSON lines; leave out --format")
+    lines = []
+    for directory in find_runs(args.runs):
+        with RunStore.open(directory) as store:
+            place = {"label": store.identity.label, "suite": store.identity.suite["name"]}
+            lines += [
+                canonical_json(
+                    place
+                    | {"run": directory.name, "case_id": sample.case_id, "sample": sample.sample}
+                    | {"notes": json.loads(sample.notes)}
+                )
+                for sample in store.samples()
+                if sample.notes is not None
+            ]
+    text = "".join(f"{line}\n" for line in lines)
+    if args.output:
+        write_whole(args.output, text.encode())
+        print(f"{len(lines)} notes in {args.output}", file=sys.stderr)
+    else:
+        sys.stdout.write(text)
     return 0
 
 

@@ -1,5 +1,6 @@
 """Generation: every planned sample ends as an image or as a reason, once, whatever happens."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from idbench.cli import main
 from idbench.files import StorageError
 from idbench.generate import GenerateOptions, generate, sample_seed
 from idbench.method_spec import MethodSpec
@@ -158,6 +160,35 @@ def test_a_wrong_number_of_answers_is_charged_to_each_sample(
     (done,) = generate(pictures, [MethodSpec(name=name)], options(tmp_path))
     assert done.failed == 6
     assert {s.reason for s in samples_of(done.directory)} == {"wrong_count"}
+
+
+NOTING = """
+    from PIL import Image
+
+    class Method:
+        def generate(self, requests):
+            images = [r.references[0].image.copy() for r in requests]
+            for number, image in enumerate(images):
+                image.info["idbench.notes"] = [{"w": [0.5, 1.5]}, {"w": {1}}, "text"][number % 3]
+            return images
+"""
+
+
+def test_what_a_method_notes_is_kept_with_the_sample(
+    pictures: Suite,
+    method_file: Callable[[str], str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (done,) = generate(pictures, [MethodSpec(name=method_file(NOTING))], options(tmp_path))
+    noted, broken, other = samples_of(done.directory)[:3]
+    assert noted.notes == '{"w":[0.5,1.5]}'
+    assert (broken.reason, broken.notes) == ("bad_notes", None)
+    assert (other.status, other.notes) == ("ok", None)
+    assert main(["export", "--notes", str(done.directory)]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert lines[0]["case_id"] == noted.case_id
+    assert [line["notes"] for line in lines] == [{"w": [0.5, 1.5]}] * 2
 
 
 def test_a_wrong_size_is_recorded(

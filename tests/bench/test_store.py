@@ -77,6 +77,18 @@ def test_a_hostile_method_name_stays_in_the_workspace(tmp_path: Path) -> None:
         assert store.directory.parent == tmp_path / "tiny"
 
 
+def test_a_database_from_before_there_were_notes_gets_them(tmp_path: Path) -> None:
+    with RunStore.create(tmp_path, IDENTITY) as store:
+        store.plan([planned("c1")])
+        directory = store.directory
+    with sqlite3.connect(directory / "run.sqlite") as database:
+        database.execute("ALTER TABLE samples DROP COLUMN notes")
+    with RunStore.open(directory) as store:
+        assert store.samples()[0].notes is None
+        store.record([dataclasses.replace(made("c1"), notes='{"w":1}')])
+        assert store.samples()[0].notes == '{"w":1}'
+
+
 def test_a_second_plan_keeps_what_is_known(tmp_path: Path) -> None:
     with RunStore.create(tmp_path, IDENTITY) as store:
         store.plan([planned("c1"), planned("c2")])
