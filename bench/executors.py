@@ -1,4 +1,4 @@
-"""Runs work in this process or in several; order and results do not depend on which.
+"""Runs work in this process, in several, or on a Ray cluster; results do not depend on which.
 
 A worker process that dies (killed, crashed, out of memory) or hangs costs nothing but time: the
 task it was in is tried again in smaller parts, everything else it held goes back to the queue, and
@@ -6,24 +6,17 @@ another process takes its place. A part that cannot be split and kills its worke
 the caller says what is recorded for it, and the run goes on.
 """
 
-import contextlib
-import multiprocessing
-import time
-import traceback
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing.connection import Connection, wait
-from multiprocessing.context import SpawnProcess
-from typing import Any, Generic, Protocol, TypeVar
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+from idbench.work_queue import Parts, WorkQueue, never
 
 Task = TypeVar("Task", contravariant=True)
 Result = TypeVar("Result", covariant=True)
 T = TypeVar("T")
 R = TypeVar("R")
-R_co = TypeVar("R_co", covariant=True)
-
-DEATHS_OF_POISON = 2
 
 
 class WorkerDiedError(RuntimeError):
@@ -38,184 +31,62 @@ class Worker(Protocol, Generic[Task, Result]):
         ...
 
 
-class Parts(Protocol[T, R_co]):
-    """How tasks are taken apart, and what stands for one that cannot be done."""
+Factory = Callable[[], Worker[T, R]]
 
-    def split(self, task: T, /) -> Sequence[T]:
-        """The smallest tasks that this one consists of; itself if it is one."""
-        ...
 
-    def poison(self, task: T, detail: str, /) -> R_co:
-        """The result of a smallest task whose worker died or hung twice."""
-        ...
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RayOptions:
+    """How to use Ray.
+
+    `address` is that of a cluster ("auto" finds one on this machine); without it a cluster of
+    this machine alone is started, and ends with this process. `gpus` and `cpus` are what a worker
+    takes, fractions allowed. The dashboard is off unless `dashboard`, and then on loopback only.
+    `shared` is a folder that every node must see.
+    """
+
+    address: str | None = None
+    gpus: float = 0.0
+    cpus: float = 1.0
+    dashboard: bool = False
+    shared: Path | None = None
 
 
 def run_batches(
     tasks: Iterable[T],
-    factory: Callable[[], Worker[T, R]],
+    factory: Factory[T, R] | Sequence[Factory[T, R]],
     *,
     workers: int,
     parts: Parts[T, R],
     timeout: float | None = None,
+    ray: RayOptions | None = None,
+    in_process: bool = True,
+    stop: Callable[[], bool] = never,
 ) -> Iterator[R]:
     """Yields the result of every task, as they finish.
 
-    With one worker and no `timeout` the work is done in this process. Else each process calls
-    `factory` once; `timeout` is the longest that one task may take, in seconds, the loading of the
-    worker included. Only a few tasks are held outside of `tasks` at a time.
+    With one worker and no `timeout` the work is done in this process, if `in_process`. Else each
+    process calls `factory` once, or one of several factories in turn (one per device); `timeout`
+    is the longest that one task may take, in seconds, the loading of the worker included. Only a
+    few tasks are held outside of `tasks` at a time. When `stop` says so, no further task is
+    begun; what is under way is finished.
 
     Raises:
-        WorkerDiedError: If a process dies before it is ready for work.
+        WorkerDiedError: If processes die before they are ready for work.
+        ModuleNotFoundError: If `ray` is wanted and not installed.
         Exception: What a worker raises is raised here.
     """
-    if workers <= 1 and timeout is None:
-        worker = factory()
-        for task in tasks:
-            yield worker(task)
+    factories = list(factory) if isinstance(factory, Sequence) else [factory]
+    queue = WorkQueue(tasks, parts, stop)
+    if ray is not None:
+        from idbench.ray_executor import RayPool
+
+        yield from RayPool(queue, factories[0], timeout, ray).results(workers)
         return
-    pool = _Pool(tasks, factory, parts, timeout)
-    try:
-        yield from pool.results(workers)
-    finally:
-        pool.stop()
-
-
-@dataclass(slots=True)
-class _Entry(Generic[T]):
-    task: T
-    deaths: int = 0
-
-
-@dataclass(slots=True)
-class _Process(Generic[T]):
-    process: SpawnProcess
-    pipe: Connection
-    ready: bool = False
-    entry: _Entry[T] | None = None  # what it is at
-    since: float = 0.0  # when it began that, or began to start
-
-
-class _Pool(Generic[T, R]):
-    def __init__(
-        self,
-        tasks: Iterable[T],
-        factory: Callable[[], Worker[T, R]],
-        parts: Parts[T, R],
-        timeout: float | None,
-    ) -> None:
-        self._tasks = iter(tasks)
-        self._factory, self._parts, self._timeout = factory, parts, timeout
-        self._again: deque[_Entry[T]] = deque()
-        self._processes: list[_Process[T]] = []
-        self._context = multiprocessing.get_context("spawn")
-
-    def results(self, workers: int) -> Iterator[R]:
-        while True:
-            while len(self._processes) < workers and self._more():
-                self._start()
-            for process in self._processes:
-                # Only to one that waits for it: two ends that write at once could block each other.
-                if process.ready and process.entry is None and self._more():
-                    self._hand(process, self._again.popleft())
-            if not self._more() and not any(process.entry for process in self._processes):
-                return
-            yield from self._collect()
-
-    def stop(self) -> None:
-        for process in self._processes:
-            process.process.kill()
-            process.process.join()
-            process.pipe.close()
-
-    def _more(self) -> bool:
-        """Whether a task waits; one is fetched from the plan if need be."""
-        if not self._again:
-            self._again.extend(_Entry(task) for task in _first(self._tasks))
-        return bool(self._again)
-
-    def _start(self) -> None:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=_serve, args=(theirs, self._factory), daemon=True)
-        process.start()
-        theirs.close()
-        self._processes.append(_Process(process, ours, since=time.monotonic()))
-
-    def _hand(self, process: _Process[T], entry: _Entry[T]) -> None:
-        process.entry, process.since = entry, time.monotonic()
-        with contextlib.suppress(OSError):  # it died meanwhile: its end of the pipe says so
-            process.pipe.send(entry.task)
-
-    def _collect(self) -> Iterator[R]:
-        """Waits for the next results, deaths or hangs, and deals with them."""
-        pipes = {process.pipe: process for process in self._processes}
-        for pipe in wait(pipes, timeout=self._patience()):
-            process = pipes[pipe]  # type: ignore[index]  # `wait` gives back what it was given
-            try:
-                kind, value = process.pipe.recv()
-            except (EOFError, OSError):
-                process.process.join()
-                yield from self._lost(process, f"its worker died (exit {process.process.exitcode})")
-                continue
-            if kind == "ready":
-                process.ready = True
-            elif kind == "error":
-                raise value
-            else:
-                process.entry = None
-                yield value
-        if self._timeout is not None:
-            for process in list(self._processes):
-                busy = process.entry is not None or not process.ready
-                if busy and time.monotonic() - process.since > self._timeout:
-                    process.process.kill()
-                    process.process.join()
-                    yield from self._lost(process, f"its worker hung for {self._timeout:g} s")
-
-    def _patience(self) -> float | None:
-        if self._timeout is None:
-            return None
-        begun = [p.since for p in self._processes if p.entry is not None or not p.ready]
-        return max(0.0, min(begun) + self._timeout - time.monotonic()) if begun else 0.0
-
-    def _lost(self, process: _Process[T], fault: str) -> Iterator[R]:
-        """Takes a dead worker out; what it was at is split, tried again, or given up."""
-        self._processes.remove(process)
-        process.pipe.close()
-        if not process.ready:
-            raise WorkerDiedError(
-                f"while it was starting, {fault}; what was finished is recorded. Check the memory "
-                "and the log, or use fewer --workers"
-            )
-        if process.entry is None:
-            return
-        task, deaths = process.entry.task, process.entry.deaths + 1
-        smaller = self._parts.split(task)
-        if len(smaller) > 1:
-            self._again.extend(_Entry(part) for part in smaller)
-        elif deaths < DEATHS_OF_POISON:
-            self._again.append(_Entry(task, deaths))
-        else:
-            yield self._parts.poison(task, f"{fault}, {deaths} times")
-
-
-def _first(tasks: Iterator[T]) -> list[T]:
-    for task in tasks:
-        return [task]
-    return []
-
-
-def _serve(pipe: Connection, factory: Callable[[], Callable[[Any], Any]]) -> None:
-    """The life of a worker process: it ends when the driver closes its end of the pipe."""
-    try:
-        worker = factory()
-        pipe.send(("ready", None))
-        while True:
-            pipe.send(("result", worker(pipe.recv())))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
+    if workers <= 1 and timeout is None and in_process:
+        worker = factories[0]()
+        while queue.waiting():
+            yield worker(queue.take().task)
         return
-    except Exception as error:
-        error.add_note("".join(traceback.format_exception(error)))
-        try:
-            pipe.send(("error", error))
-        except (TypeError, AttributeError, OSError):  # an exception that cannot be pickled
-            pipe.send(("error", RuntimeError(f"{type(error).__name__}: {error}")))
+    from idbench.process_pool import ProcessPool
+
+    yield from ProcessPool(queue, factories, timeout).results(workers)
