@@ -10,6 +10,9 @@ Kind = Literal["single_id", "multi_id", "subject", "multi_subject", "edit_restor
 # Key of `Image.info` under which a method may leave what it decided on the way to an image, such
 # as weights: a dict that JSON can express. The harness keeps it with the sample.
 NOTES = "idbench.notes"
+# How a method gets here: code of the package, a YAML recipe, a program of its authors in an
+# environment of its own, or images that somebody made elsewhere.
+Route = Literal["native", "recipe", "command", "images"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -149,7 +152,13 @@ class Method(Protocol):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class MethodInfo:
-    """What `idbench list methods` shows of a method without importing its module."""
+    """What `idbench list methods` shows of a method without importing its module.
+
+    `rows` are the rows of the papers' tables that it stands for, "paper:table:row". `reason` says
+    why the route is not another one, or where it differs from what the papers ran. `needs` are
+    the files and folders that it reads, as they lie in the weights folder. `given` are arguments
+    that the name itself stands for.
+    """
 
     name: str
     target: str  # "module:Class", imported on use
@@ -158,3 +167,8 @@ class MethodInfo:
     base: str = ""  # the model underneath, such as "flux-dev"; empty for baselines
     licence: str = ""  # of the weights
     extras: tuple[str, ...] = field(default=())  # of idbench, needed to run it
+    route: Route = "native"
+    rows: tuple[str, ...] = ()
+    reason: str = ""
+    needs: tuple[str, ...] = ()
+    given: tuple[tuple[str, str], ...] = ()

@@ -9,6 +9,8 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, get_args
 
 from idbench.methods.protocol import Kind, Method, MethodInfo
+from idbench.methods.recipes.catalogue import TARGET as RECIPE_METHOD
+from idbench.methods.recipes.catalogue import recipe_infos
 
 if TYPE_CHECKING:
     from idbench.methods.parameters import Parameter
@@ -17,7 +19,7 @@ ENTRY_POINTS = "idbench.methods"
 ALL_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Methods that take their main argument after a colon, as in "images:DIR": name -> parameter.
-PREFIXES = {"images": "dir", "python": "target", "command": "command"}
+PREFIXES = {"images": "dir", "python": "target", "command": "command", "diffusers": "recipe"}
 
 _BASELINES = "idbench.methods.baselines"
 _WRAPPERS = "idbench.methods.wrappers"
@@ -102,6 +104,14 @@ TABLE: tuple[MethodInfo, ...] = (
         kinds=ALL_KINDS,
     ),
     MethodInfo(
+        name="diffusers",
+        target=RECIPE_METHOD,
+        summary="diffusers:RECIPE, a pipeline of diffusers by a recipe, or diffusers:FILE.yaml",
+        kinds=ALL_KINDS,
+        extras=("methods",),
+        route="recipe",
+    ),
+    MethodInfo(
         name="base:flux-dev",
         target=f"{_BASELINES}.flux_dev:FluxDev",
         summary="FLUX.1-dev on the prompt alone: the without-ID counterpart",
@@ -166,11 +176,11 @@ _log = logging.getLogger(__name__)
 
 
 def list_methods() -> list[MethodInfo]:
-    """Every method there is: the table, then what installed plug-ins add, by name.
+    """Every method there is: the table, the recipes, then what installed plug-ins add, by name.
 
-    Imports no method. A plug-in that takes the name of a method of the table is left out.
+    Imports no method. A plug-in that takes the name of a method of the package is left out.
     """
-    return [*TABLE, *(_plug_in_info(entry) for entry in _plug_ins())]
+    return [*_own(), *(_plug_in_info(entry) for entry in _plug_ins())]
 
 
 def method_info(name: str) -> MethodInfo:
@@ -256,13 +266,13 @@ def build(
 def _resolved(name: str, args: Mapping[str, object]) -> tuple[MethodInfo, dict[str, object]]:
     """The method of a name, and `args` with what the name itself carries after the colon."""
     info = method_info(name)
-    given = dict(args)
+    fixed = dict(info.given)
     if name != info.name:
-        key = PREFIXES[info.name]
-        if key in given:
+        fixed[PREFIXES[info.name]] = name.partition(":")[2]
+    for key in fixed:
+        if key in args:
             raise ValueError(f"method {name!r} names its {key!r} already; leave {key!r} out")
-        given[key] = name.partition(":")[2]
-    return info, given
+    return info, {**args, **fixed}
 
 
 def _load(info: MethodInfo) -> Callable[..., Any]:
@@ -281,7 +291,7 @@ def _load(info: MethodInfo) -> Callable[..., Any]:
 
 
 def _plug_ins() -> list[metadata.EntryPoint]:
-    taken = {info.name for info in TABLE}
+    taken = {info.name for info in _own()}
     found: dict[str, metadata.EntryPoint] = {}
     for entry in sorted(metadata.entry_points(group=ENTRY_POINTS)):
         if entry.name in taken or entry.name in found:
@@ -297,5 +307,10 @@ def _plug_in_info(entry: metadata.EntryPoint) -> MethodInfo:
     return MethodInfo(name=entry.name, target=target, summary=f"plug-in of {package}")
 
 
+def _own() -> tuple[MethodInfo, ...]:
+    """The methods of the package."""
+    return (*TABLE, *recipe_infos())
+
+
 def _is_plug_in(info: MethodInfo) -> bool:
-    return info not in TABLE
+    return info not in _own()

@@ -1,0 +1,93 @@
+"""The recipes that come with the package, and those in files of the user's own."""
+
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from idbench.methods.protocol import MethodInfo
+
+PACKAGE = "idbench.methods.recipes"
+TARGET = f"{PACKAGE}.method:DiffusersMethod"
+
+# Each is diffusers/<name>.yaml.
+RECIPES: tuple[str, ...] = (
+    "sd15",
+    "sdxl",
+    "ip-adapter-sd15",
+    "ip-adapter-sdxl",
+    "ip-adapter-plus-sd15",
+    "ip-adapter-plus-sdxl",
+    "ip-adapter-plus-face-sd15",
+    "ip-adapter-plus-face-sdxl",
+    "ip-adapter-faceid-sd15",
+    "ip-adapter-faceid-sdxl",
+    "ip-adapter-faceid-plus-sd15",
+    "ip-adapter-faceid-plusv2-sd15",
+    "ip-adapter-faceid-plusv2-sdxl",
+    "ip-adapter-flux",
+    "flux-kontext",
+    "flux-redux",
+    "flux2",
+    "qwen-image-edit",
+    "qwen-image-edit-plus",
+    "instruct-pix2pix",
+    "omnigen",
+)
+# Names that the base models have among all methods.
+BASES = {"sd15": "base:sd15", "sdxl": "base:sdxl"}
+
+
+def recipe_text(name: str) -> tuple[str, str]:
+    """The text of a recipe and what messages call it.
+
+    Args:
+        name: One of `RECIPES`, or a path that ends in .yaml.
+
+    Raises:
+        LookupError: If there is no such recipe; the message lists the known ones.
+        FileNotFoundError: If there is no such file.
+    """
+    if name in RECIPES:
+        return files(PACKAGE).joinpath("diffusers", f"{name}.yaml").read_text("utf-8"), name
+    if not name.endswith((".yaml", ".yml")):
+        raise LookupError(
+            f"unknown recipe {name!r}; known: {', '.join(RECIPES)}; or the path of a YAML file"
+        )
+    path = Path(name)
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no recipe {path}")
+    return path.read_text("utf-8"), str(path)
+
+
+@cache
+def recipe_infos() -> tuple[MethodInfo, ...]:
+    """What `idbench list methods` shows of the recipes that come with the package."""
+    found = []
+    for name in RECIPES:
+        document = yaml.load(recipe_text(name)[0], Loader=_LOADER)
+        found.append(_info(BASES.get(name, f"diffusers:{name}"), name, document))
+    return tuple(found)
+
+
+def _info(name: str, recipe: str, document: dict[str, Any]) -> MethodInfo:
+    return MethodInfo(
+        name=name,
+        target=TARGET,
+        summary=document["summary"],
+        kinds=tuple(document["kinds"]),
+        base=document["base"],
+        licence=document["licence"],
+        extras=("methods",),
+        route="recipe",
+        rows=tuple(document.get("rows", ())),
+        reason=document.get("notes", ""),
+        needs=tuple(entry["path"] for entry in document["weights"].values()),
+        given=(("recipe", recipe),),
+    )
+
+
+# libyaml's parser where PyYAML was built with it: a list of methods should cost nothing.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

@@ -1,0 +1,86 @@
+"""The tiny checkpoint of a recipe, in its place in a weights folder."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import diffusers
+import torch
+
+from idbench.methods.recipes.recipe import Recipe
+from idbench.methods.recipes.tiny import (
+    adapters,
+    faces,
+    flux,
+    flux2,
+    omnigen,
+    qwen,
+    stable_diffusion,
+)
+
+# Of each pipeline, what writes its folder.
+_WRITERS: dict[str, Callable[[Path], object]] = {
+    "StableDiffusionPipeline": stable_diffusion.write_sd15,
+    "StableDiffusionXLPipeline": stable_diffusion.write_sdxl,
+    "StableDiffusionInstructPix2PixPipeline": stable_diffusion.write_instruct_pix2pix,
+    "FluxPipeline": lambda folder: flux.write_flux(folder, diffusers.FluxPipeline),
+    "FluxKontextPipeline": lambda folder: flux.write_flux(folder, diffusers.FluxKontextPipeline),
+    "FluxPriorReduxPipeline": flux.write_redux,
+    "Flux2Pipeline": flux2.write_flux2,
+    "QwenImageEditPipeline": lambda folder: qwen.write_qwen_edit(
+        folder, diffusers.QwenImageEditPipeline
+    ),
+    "QwenImageEditPlusPipeline": lambda folder: qwen.write_qwen_edit(
+        folder, diffusers.QwenImageEditPlusPipeline
+    ),
+    "OmniGenPipeline": omnigen.write_omnigen,
+}
+
+
+def write_tiny(recipe: Recipe, weights: Path, seed: int = 0) -> None:
+    """Writes every folder that a recipe reads.
+
+    The same bytes for the same seed and versions. Folders that exist are left alone, so that
+    recipes can share a base.
+
+    Raises:
+        LookupError: If there is no tiny version of a pipeline.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        base = _write(recipe.pipeline, weights / recipe.weights["base"].path)
+        if recipe.prior is not None:
+            _write(recipe.prior.pipeline, weights / recipe.weights[recipe.prior.weights].path)
+        for part in recipe.components.values():
+            folder = weights / recipe.weights[part.weights].path / part.subfolder
+            if not (folder / "config.json").exists():
+                adapters.write_clip_vision(folder)
+        if recipe.ip_adapter is not None:
+            _write_adapter(recipe, weights, base)
+    if recipe.face_models is not None:
+        source = recipe.weights[recipe.face_models]
+        detector, recogniser = (weights / source.path / name for name in source.files[:2])
+        faces.write_face_networks(detector, recogniser)
+
+
+def _write(pipeline: str, folder: Path) -> Path:
+    if not (folder / "model_index.json").exists():
+        if pipeline not in _WRITERS:
+            raise LookupError(f"no tiny {pipeline}; there are {', '.join(_WRITERS)}")
+        _WRITERS[pipeline](folder)
+    return folder
+
+
+def _write_adapter(recipe: Recipe, weights: Path, base: Path) -> None:
+    adapter = recipe.ip_adapter
+    if adapter is None:
+        return
+    path = weights / recipe.weights[adapter.weights].path / adapter.subfolder / adapter.weight_name
+    if path.exists():
+        return
+    if recipe.pipeline == "FluxPipeline":
+        adapters.write_flux_ip_adapter(path, flux.WIDTH, flux.TEXT_WIDTH, flux.BLOCKS)
+        return
+    kinds = {"embedding": "faceid", "embedding_and_crop": "faceid_plus"}
+    plain = "plus" if "plus" in adapter.weight_name else "plain"
+    network = diffusers.UNet2DConditionModel.from_pretrained(base / "unet")
+    adapters.write_ip_adapter(path, network, kinds.get(adapter.face, plain))
