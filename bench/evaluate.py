@@ -24,6 +24,8 @@ from idbench.store import RunStore
 log = logging.getLogger(__name__)
 
 SCORE_CHUNK = 256
+# A mask may be imported after an image was scored without one.
+_MAY_COME = ("no_mask",)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,7 +108,7 @@ def score(
             store = stack.enter_context(RunStore.open(directory))
             stack.enter_context(store.writing())
             reader = Observer(store, suite, needs, graph, options.data_root, base)
-            retry = TRANSIENT if options.retry_failed else ()
+            retry = (*_MAY_COME, *(TRANSIENT if options.retry_failed else ()))
             jobs.append(_Job(store, reader, chosen, sets, retry))
         losses = extract(
             (wanted for job in jobs for wanted in job.wanted()),

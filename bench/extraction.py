@@ -15,6 +15,7 @@ from typing import Any
 from idbench.canonical import fingerprint
 from idbench.executors import run_batches
 from idbench.features import FeatureStore, pack, unpack
+from idbench.masks import StoredMask, read_mask
 from idbench.metrics.images import ImageError, read_rgb, sha256_of
 from idbench.metrics.protocol import Extractor, Features, Item, Missing
 from idbench.metrics.registry import build_extractor, extractor_order
@@ -35,12 +36,15 @@ Losses = Mapping[str, Mapping[str, Missing]]
 class Input:
     """An image or a text to read. `key` is the sha256 of the file, or of the text.
 
-    The `text` of an image is the prompt it was made for, which some networks read beside it.
+    The `text` of an image is the prompt it was made for and `subject` the word for what it shows,
+    which some networks read beside it, as is its `mask`.
     """
 
     key: str
     path: Path | None = None
     text: str | None = None
+    subject: str | None = None
+    mask: StoredMask | None = None
 
 
 def text_input(text: str) -> Input:
@@ -82,9 +86,17 @@ class Graph:
 
     def key(self, name: str, entry: Input) -> str:
         """Under which key extractor `name` keeps what it finds in an input."""
-        if self.extractors[name].reads != "image_text":
+        reads = self.extractors[name].reads
+        if reads in ("image", "text"):
             return entry.key
-        return hashlib.sha256(f"{entry.key}:{entry.text}".encode()).hexdigest()
+        beside = self.text(name, entry)
+        if reads == "image_mask":
+            beside = entry.mask.sha256 if entry.mask else None
+        return hashlib.sha256(f"{entry.key}:{beside}".encode()).hexdigest()
+
+    def text(self, name: str, entry: Input) -> str | None:
+        """The text that extractor `name` reads of an input."""
+        return entry.subject if self.extractors[name].reads == "image_subject" else entry.text
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +159,7 @@ def _pending(
     for entry, names in wanted:
         inputs.setdefault(entry.key, entry)
         for name in names:
-            passes[entry.key][name, graph.key(name, entry)] = entry.text
+            passes[entry.key][name, graph.key(name, entry)] = graph.text(name, entry)
     for name in graph.order:
         keys = {key for per_input in passes.values() for owner, key in per_input if owner == name}
         known = features.known(keys, graph.fingerprints[name])
@@ -227,8 +239,14 @@ class _Reader:
                         found[name, step.key] = lost
                     else:
                         features: Any = needed
+                        mask = _mask(task.input) if extractor.reads == "image_mask" else None
+                        if isinstance(mask, Missing):
+                            found[name, step.key] = mask
+                            continue
                         places.append((name, step.key))
-                        items.append(Item(image=image, text=step.text, features=features))
+                        items.append(
+                            Item(image=image, text=step.text, mask=mask, features=features)
+                        )
             found.update(zip(places, _run(extractor, items), strict=True))
         return len(tasks), {
             (step.extractor, step.key): value if isinstance(value, Missing) else pack(value)
@@ -246,6 +264,16 @@ def _read(entry: Input) -> Any:
         if sha256_of(entry.path) != entry.key:
             return Missing("changed_image", f"{entry.path} is not the file that was recorded")
         return read_rgb(entry.path)
+    except (ImageError, OSError) as error:
+        return Missing("unreadable_image", str(error))
+
+
+def _mask(entry: Input) -> Any:
+    """The mask of an input, None without one, or why it cannot be read."""
+    if entry.mask is None:
+        return None
+    try:
+        return read_mask(entry.mask)
     except (ImageError, OSError) as error:
         return Missing("unreadable_image", str(error))
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from idbench.extraction import Graph, Input, Losses, text_input
 from idbench.features import FeatureStore
+from idbench.masks import masks_in
 from idbench.metrics.protocol import Features, Missing, Observation, Role, Subject
 from idbench.prompts.cases import Case, File
 from idbench.prompts.sources import resolve
@@ -39,6 +40,8 @@ class Observer:
         self._base_directory = base.directory if base else None
         self._base = {(s.case_id, s.sample): s for s in base.samples("ok")} if base else {}
         self.roles: dict[Role, list[str]] = {}
+        reads = {extractor.reads for extractor in graph.extractors.values()}
+        self._masks = masks_in(data_root) if "image_mask" in reads else {}
         for need in needs:
             for role, names in need.items():
                 self.roles[role] = graph.closure([*self.roles.get(role, []), *names])
@@ -56,35 +59,46 @@ class Observer:
         edit = case.edit
         match role:
             case "generated":
-                return _image(self._directory, sample, case.prompt)
+                return self._image(self._directory, sample, case)
             case "base":
                 other = self._base.get((sample.case_id, sample.sample))
-                return _image(self._base_directory, other, case.prompt)
+                return self._image(self._base_directory, other, case)
             case "reference":
                 return [
                     Input(
                         reference.sha256,
                         resolve(reference, reference.source, self._data_root),
                         case.prompt,
+                        reference.class_word or case.segment_query,
+                        self._masks.get(reference.sha256),
                     )
                     for reference in case.references
                 ]
             case "ground_truth":
                 source = case.references[0].source if case.references else ""
-                return self._file(case.ground_truth, source, case.prompt)
+                return self._file(case.ground_truth, source, case)
             case "original":
-                return self._file(edit.original, edit.source, case.prompt) if edit else []
+                return self._file(edit.original, edit.source, case) if edit else []
             case "edited":
-                return self._file(edit.edited, edit.source, case.prompt) if edit else []
+                return self._file(edit.edited, edit.source, case) if edit else []
             case "prompt":
                 return [text_input(case.prompt)]
             case "element":
                 return [text_input(element.text) for element in edit.elements] if edit else []
 
-    def _file(self, file: File | None, source: str, prompt: str) -> list[Input]:
+    def _file(self, file: File | None, source: str, case: Case) -> list[Input]:
         if file is None:
             return []
-        return [Input(file.sha256, resolve(file, source, self._data_root), prompt)]
+        path = resolve(file, source, self._data_root)
+        return [self._input(file.sha256, path, case)]
+
+    def _image(self, directory: Path | None, sample: Sample | None, case: Case) -> list[Input]:
+        if directory is None or sample is None or sample.path is None or sample.sha256 is None:
+            return []
+        return [self._input(sample.sha256, directory / sample.path, case)]
+
+    def _input(self, sha256: str, path: Path, case: Case) -> Input:
+        return Input(sha256, path, case.prompt, _subject(case), self._masks.get(sha256))
 
     def observations(
         self, samples: Sequence[Sample], features: FeatureStore, losses: Losses
@@ -131,7 +145,7 @@ class Observer:
         )
 
 
-def _image(directory: Path | None, sample: Sample | None, prompt: str) -> list[Input]:
-    if directory is None or sample is None or sample.path is None or sample.sha256 is None:
-        return []
-    return [Input(sample.sha256, directory / sample.path, prompt)]
+def _subject(case: Case) -> str | None:
+    """The word for what the images of a case show, if it has one."""
+    words = [reference.class_word for reference in case.references if reference.class_word]
+    return case.segment_query or next(iter(words), None)

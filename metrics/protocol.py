@@ -34,11 +34,16 @@ class MissingValueError(Exception):
 class Item:
     """One input of an extractor: an image (uint8 RGB, height x width x 3), a text, or both.
 
+    `text` is a text to read, the prompt of the image for an extractor that reads "image_text", and
+    the word for its subject for one that reads "image_subject". `mask`, `height width`, is true on
+    the subject; only an extractor that reads "image_mask" is given one, where there is one.
+
     `features` holds what the extractors named in `Extractor.needs` found in the same input.
     """
 
     image: NDArray[np.uint8] | None = None
     text: str | None = None
+    mask: NDArray[np.bool_] | None = None
     features: Mapping[str, Features] = field(default_factory=dict)
 
 
@@ -52,7 +57,7 @@ class Extractor(Protocol):
 
     name: str
     needs: tuple[str, ...]
-    reads: Literal["image", "text", "image_text"]
+    reads: Literal["image", "text", "image_text", "image_subject", "image_mask"]
 
     def fingerprint(self) -> Mapping[str, object]:
         """Everything that can move a number: version, weights by sha256, parameters, dtype."""

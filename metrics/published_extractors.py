@@ -142,6 +142,19 @@ EXTRACTORS: Mapping[str, ExtractorEntry] = {
     "musiq_spaq": _musiq("musiq_spaq", "strict"),
     "musiq_spaq.ibench": _musiq("musiq_spaq", "ibench"),
     "musiq_koniq": _musiq("musiq_koniq", "strict"),
+    "subject": ExtractorEntry(
+        target=f"{_HERE}.subject_embedding:SubjectEmbedding",
+        packages=(*_TORCH, "open_clip", "timm", "transformers"),
+        extra="metrics",
+        weights=("clip_b32", "dino_vits8", "grounding_dino", "sam_vit_base"),
+    ),
+    "subject.masks": ExtractorEntry(
+        target=f"{_HERE}.subject_embedding:SubjectEmbedding",
+        packages=(*_TORCH, "open_clip", "timm"),
+        extra="metrics",
+        weights=("clip_b32", "dino_vits8"),
+        arguments={"masks": "imported"},
+    ),
     "sharpness": ExtractorEntry(
         target=f"{_HERE}.sharpness:Sharpness",
         extra="embedded",

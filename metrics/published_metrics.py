@@ -36,6 +36,14 @@ METRICS: Mapping[str, str] = {
         "dino@strict[dinov2-small]": "identity.image_similarity:dinov2_small",
         "fgis@ibench[dinov2-base]": "identity.image_similarity:FgisIBench",
         "fgis@strict[dinov2-base]": "identity.image_similarity:FgisStrict",
+        "clip_i.vs_ref_masked@strict[clip-b32]": (
+            "identity.subject_similarity:clip_i_vs_ref_masked"
+        ),
+        "dino_masked@strict[dino-vits8]": "identity.subject_similarity:dino_masked",
+        "clip_i.vs_ref_masked@strict[clip-b32-masks]": (
+            "identity.subject_similarity:clip_i_vs_ref_masks"
+        ),
+        "dino_masked@strict[dino-vits8-masks]": "identity.subject_similarity:dino_masks",
         "dreamsim@strict[ensemble]": "identity.image_similarity:DreamSimDistance",
         "posediv@ibench[hopenet]": "editability.posediv_hopenet:PosedivIBench",
         "posediv@strict[hopenet]": "editability.posediv_hopenet:PosedivStrict",
@@ -110,8 +118,8 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     ),
     "flexip": (
         "clip_t@strict[clip-b32]",
-        "clip_i.vs_ref@strict[clip-b32]",
-        "dino@strict[dino-vits8]",
+        "clip_i.vs_ref_masked@strict[clip-b32]",
+        "dino_masked@strict[dino-vits8]",
         "clip_iqa@strict[clip-rn50]",
         "aesthetic@strict[laion-mlp]",
     ),

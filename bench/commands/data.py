@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from idbench.escape import plain
+from idbench.masks import import_masks
 from idbench.progress import Progress
 from idbench.prompts.acquisition.acquire import (
     FetchOptions,
@@ -65,6 +66,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
             f"--{source}", type=Path, metavar="DIR", help=f"of editedid-proxy: your {source} folder"
         )
     child.add_argument("--accept", action="append", default=[], metavar="TERMS")
+    child = verb("masks", "register masks of what your images show, white on the subject")
+    child.add_argument("images", type=Path, metavar="IMAGES", help="folder of images")
+    child.add_argument("masks", type=Path, metavar="MASKS", help="folder of masks, names as there")
     verb("path", "print the folder of a source").add_argument("source")
     verb("rm", "delete what was fetched of a source; your own copy stays").add_argument("source")
 
@@ -78,6 +82,7 @@ def run(args: argparse.Namespace) -> int:
         "verify": _verify,
         "import": _import,
         "build": _build,
+        "masks": _masks,
         "path": _path,
         "rm": _remove,
     }
@@ -208,6 +213,15 @@ def _variants(words: list[str]) -> Iterator[tuple[str, str]]:
         if not sign:
             raise ValueError(f"--variant must be NAME=VALUE, got {word!r}")
         yield name, value
+
+
+def _masks(args: argparse.Namespace, root: Path) -> int:
+    done = import_masks(args.images, args.masks, root)
+    print(
+        f"{done.added} masks registered, {done.known} were there, {len(done.without)} images "
+        "have none"
+    )
+    return 0
 
 
 def _path(args: argparse.Namespace, root: Path) -> int:

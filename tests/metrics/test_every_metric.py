@@ -78,6 +78,12 @@ def features_of(extractor, seed, faces):
         return {"output": random.uniform(0, 100, 1)}
     if kind == "image_reward":
         return {"reward": np.array(random.normal())}
+    if kind == "subject":
+        return {
+            "clip": random.normal(size=32),
+            "dino": random.normal(size=32),
+            "found": np.array(True),
+        }
     if kind == "sharpness":
         return {"variance": np.array(random.uniform(0, 900))}
     if kind == "inception":
@@ -153,6 +159,8 @@ IDENTICAL = {
     "clip_i.vs_base": {"": 1},
     "clip_i.vs_ref": {"": 1},
     "clip_i.vs_gt": {"": 1},
+    "clip_i.vs_ref_masked": {"": 1, "unsegmented": 0},
+    "dino_masked": {"": 1, "unsegmented": 0},
     "dino": {"": 1},
     "fgis": {"": 1},
     "dreamsim": {"": 0},
@@ -191,7 +199,7 @@ def test_a_missing_face_is_reported_and_not_dropped(metric):
     values = values_of(metric, observation_for(metric, {}, faces={"generated": 0}))
     needs_face = any(
         not name.startswith(
-            ("clip", "dino_", "dreamsim", "aes", "musiq", "image", "inception", "sharp")
+            ("clip", "dino_", "dreamsim", "aes", "musiq", "image", "inception", "sharp", "subject")
         )
         and not name.endswith((".image", ".ibench"))
         for name in metric.needs.get("generated", ())
