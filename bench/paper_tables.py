@@ -37,25 +37,28 @@ class PublishedColumn:
     """A column of a printed table.
 
     `metric` is the column of idbench that measures the same, in short form; None where nothing
-    here does, and then `why` says so. `scale` multiplies a measured value. `base` says that the
-    metric needs a run of the base model without identity. `chance` is the score of guessing.
+    here does, and then `why` says so. `scale` multiplies a measured value. `chance` is the score of
+    guessing.
     """
 
     name: str
     better: Literal["up", "down"] | None = None
     metric: str | None = None
     scale: float = 1.0
-    base: bool = False
     chance: float | None = None
     why: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RowSource:
-    """The method here that can fill a row; `method` is None where none does."""
+    """The method here that can fill a row; `method` is None where none does.
+
+    `note` says what the paper leaves open about the row.
+    """
 
     method: str | None = None
     args: Mapping[str, Any]
+    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -223,7 +226,9 @@ def _table(
             raise ValueError(f"{raw['file']}: {key} occurs twice")
         cells[key] = {column.name: _printed(line[column.name]) for column in columns}
     rows = {
-        row: RowSource(method=source.get("method"), args=source.get("args", {}))
+        row: RowSource(
+            method=source.get("method"), args=source.get("args", {}), note=source.get("note", "")
+        )
         for row, source in (raw.get("rows") or {}).items()
     }
     unknown = rows.keys() - cells.keys()

@@ -151,7 +151,7 @@ def _missing(needs: Mapping[str, Needs], width: int) -> list[str]:
         for line in each.missing:
             if line not in shared:
                 lines += _bullet(line, width)
-        lines.append(f"  {each.command}")
+        lines += [f"  {command}" for command in each.commands]
     return lines
 
 

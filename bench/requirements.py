@@ -5,20 +5,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from idbench.environment import missing_extras
+from idbench.methods.protocol import MethodInfo
 from idbench.methods.registry import method_info
 from idbench.metrics.protocol import Metric, SetMetric
 from idbench.metrics.registry import missing_requirements, resolve, resolve_sets
-from idbench.paper_tables import PublishedTable
+from idbench.paper_tables import PublishedTable, RowSource
 from idbench.prompts.registry import SUITES
 from idbench.prompts.suites import suite_folder
+from idbench.store import folder_stem
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What is missing on this machine, one line each, and the command that fills the row."""
+    """What is missing on this machine, one line each, and the commands that fill the row."""
 
     missing: tuple[str, ...]
-    command: str
+    commands: tuple[str, ...]
 
 
 def needs_of_row(table: PublishedTable, row: str, data_root: Path) -> Needs:
@@ -30,6 +32,7 @@ def needs_of_row(table: PublishedTable, row: str, data_root: Path) -> Needs:
     source = table.rows[row]
     missing: list[str] = []
     metrics: list[str] = []
+    beside_base = False
     for column in table.columns:
         if column.metric is None:
             continue
@@ -40,38 +43,77 @@ def needs_of_row(table: PublishedTable, row: str, data_root: Path) -> Needs:
             missing.append(f"metric {column.metric}: not in this version")
             continue
         metrics.append(column.metric)
+        beside_base = beside_base or any("base" in each.needs for each in found)
         for extractor in sorted({name for m in found for of in m.needs.values() for name in of}):
             missing += [
                 f"metric {column.metric}: {line}" for line in missing_requirements(extractor)
             ]
     if table.suite is not None:
         missing += _suite(table.suite, data_root)
-    method = source.method or "images:DIR"
-    device = ""
+    info = _method(source.method)
+    missing += _method_missing(row, source, info)
+    gpu = info is not None and info.base is not None
+    run = [
+        "idbench run",
+        f"--suite {table.suite}",
+        f"--method {shlex.quote(source.method or 'images:DIR')}",
+    ]
+    if source.args:
+        given = [shlex.quote(f"{key}={value}") for key, value in sorted(source.args.items())]
+        run.append(f"--method-args {' '.join(given)}")
+    # Quoted: shells read brackets as patterns.
+    run.append(f"--metrics {shlex.quote(','.join(metrics) or 'METRICS')}")
+    run += ["--device cuda"] if gpu else []
+    commands = []
+    if beside_base:
+        base = _base_run(table, info)
+        missing.append(f"base: {base.missing}")
+        commands += [base.command] if base.command else []
+        run.append(f"--base {base.directory}")
+    commands.append(" ".join([*run, "--output runs"]))
+    return Needs(tuple(dict.fromkeys(missing)), tuple(commands))
+
+
+def _method(name: str | None) -> MethodInfo | None:
+    try:
+        return method_info(name) if name else None
+    except LookupError:
+        return None
+
+
+def _method_missing(row: str, source: RowSource, info: MethodInfo | None) -> list[str]:
     if source.method is None:
-        missing.append(
+        return [
             f"method: {row} is not in idbench; make its images with its own code, then images:DIR"
-        )
-    else:
-        try:
-            info = method_info(source.method)
-            missing += [f"method {source.method}: {line}" for line in missing_extras(info.extras)]
-            if info.base:
-                missing.append(f"method {source.method}: weights of {info.base}, and a GPU")
-                device = " --device cuda"
-        except LookupError:
-            missing.append(f"method {source.method}: not in this version")
-    if any(column.base and column.metric in metrics for column in table.columns):
-        missing.append("base: a run of the base model without identity, for --base")
-    arguments = "".join(
-        f" {shlex.quote(f'{key}={value}')}" for key, value in sorted(source.args.items())
+        ]
+    lines = [f"method {source.method}: {source.note}"] if source.note else []
+    if info is None:
+        return [*lines, f"method {source.method}: not in this version"]
+    lines += [f"method {source.method}: {line}" for line in missing_extras(info.extras)]
+    if info.base:
+        lines.append(f"method {source.method}: weights of {info.base}, and a GPU")
+    return lines
+
+
+@dataclass(frozen=True, slots=True)
+class _BaseRun:
+    missing: str
+    command: str
+    directory: str
+
+
+def _base_run(table: PublishedTable, info: MethodInfo | None) -> _BaseRun:
+    """The run without identity that some metrics compare with, and the command that makes it."""
+    name = f"base:{info.base}" if info and info.base else ""
+    if _method(name) is None:
+        what = "the run of the row's base model without identity, which some metrics compare with"
+        return _BaseRun(what, "", "BASE_RUN")
+    return _BaseRun(
+        f"a run of {name}, which some metrics compare with; the first command makes it",
+        f"idbench generate --suite {table.suite} --method {name} --device cuda --output runs",
+        # The shell finds the run: its name ends in a fingerprint.
+        f"runs/{table.suite}/{folder_stem(name)}-*",
     )
-    command = (
-        f"idbench run --suite {table.suite} --method {method}"
-        f"{f' --method-args{arguments}' if arguments else ''}"
-        f" --metrics {','.join(metrics) or 'METRICS'}{device} --output runs"
-    )
-    return Needs(tuple(dict.fromkeys(missing)), command)
 
 
 def _suite(name: str, data_root: Path) -> list[str]:

@@ -1,7 +1,9 @@
 import argparse
 import json
 import math
+import shlex
 from dataclasses import replace
+from importlib import import_module
 
 import pandas as pd
 import pytest
@@ -9,9 +11,12 @@ import pytest
 from idbench import reproduction_text as text
 from idbench.aggregate import AGGREGATE_FRAME, aggregate
 from idbench.commands import reproduce as verb
-from idbench.paper_tables import find_table
+from idbench.methods.registry import method_info
+from idbench.metrics.registry import resolve, resolve_sets
+from idbench.paper_tables import find_table, load_tables
 from idbench.records import Column, Sample, Score
 from idbench.reproduction import reproduce
+from idbench.requirements import needs_of_row
 from idbench.store import RunError, RunIdentity, RunStore, load_frame
 
 
@@ -69,7 +74,7 @@ def make_run(workspace, method, values, *, suite=SUITE, args=None, columns=(LAND
 @pytest.fixture
 def workspace(tmp_path):
     # Stand-ins with known means: 0.072 (3 of 4 samples), 0.050 and 0.095.
-    make_run(tmp_path, "pulid", [0.070, 0.071, 0.075, "no_face"])
+    make_run(tmp_path, "pulid-flux", [0.070, 0.071, 0.075, "no_face"])
     make_run(tmp_path, "editid", [0.040, 0.050, 0.060])
     make_run(tmp_path, "editidv2", [0.090, 0.095, 0.100])
     return tmp_path
@@ -161,7 +166,7 @@ def test_two_runs_for_one_row_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("row", "error", "named"),
     [
-        ("Nobody=pulid", LookupError, "has no row 'Nobody'"),
+        ("Nobody=pulid-flux", LookupError, "has no row 'Nobody'"),
         ("EditID=nothing", LookupError, "0 runs are called 'nothing'; known: editid"),
         ("EditID", ValueError, "NAME=RUN"),
     ],
@@ -224,6 +229,37 @@ def test_terminal_says_what_is_missing_and_the_command(capsys):
     assert "to measure FlexID (Ours)" in printed
     assert "idbench run --suite ibench-chineseid-long --method flexid --metrics" in printed
     assert "make its images with its own code" in printed
+
+
+def test_the_run_of_the_base_model_is_asked_for_where_a_metric_needs_it(capsys):
+    printed = run_verb(capsys, "editidv2")
+    about = printed[printed.index("to measure PuLID (Flux)") : printed.index("to measure EditID\n")]
+    made, run = [line for line in about.splitlines() if line.startswith("  idbench ")]
+    assert made.split()[1:] == [
+        "generate", "--suite", SUITE, "--method", "base:flux-dev", "--device", "cuda",
+        "--output", "runs",
+    ]  # fmt: skip
+    assert f"--base runs/{SUITE}/base-flux-dev-*" in run
+
+
+@pytest.mark.parametrize("table", [t for t in load_tables().values() if t.measurable])
+def test_every_printed_command_is_understood(table, tmp_path):
+    # As a shell and the command line would read it; names are looked up where they exist.
+    for row in table.cells:
+        needs = needs_of_row(table, row, tmp_path)
+        if any("not in this version" in line for line in needs.missing):
+            continue
+        for command in needs.commands:
+            program, name, *words = shlex.split(command)
+            assert program == "idbench"
+            parser = argparse.ArgumentParser()
+            import_module(f"idbench.commands.{name}").add_arguments(parser)
+            given = parser.parse_args(words)
+            assert given.suite == table.suite
+            for method in given.method:
+                assert method == "images:DIR" or method_info(method)
+            for metric in getattr(given, "metrics", []):
+                assert [*resolve([metric]), *resolve_sets([metric])]
 
 
 @pytest.mark.parametrize("table", ["flexip:table1", "editedid:table8", "dynamicid:table3"])
