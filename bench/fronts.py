@@ -130,6 +130,7 @@ def find_fronts(
     axes: Sequence[FrontAxis],
     steps: Mapping[str, Step] | None = None,
     reference: Sequence[float] | None = None,
+    sets: pd.DataFrame | None = None,
 ) -> list[Front]:
     """One front per suite of a score frame, sorted by suite.
 
@@ -139,10 +140,13 @@ def find_fronts(
         steps: Run to its place on a curve, from `curves.find_curves`.
         reference: The point down to which the dominated volume is counted; by default the worst
             mean on each axis.
+        sets: Values of whole runs (`AGGREGATE_FRAME`), such as FID. They have no samples to
+            resample: a draw leaves them as they are.
     """
-    keys = [(axis.column.name, axis.column.fingerprint) for axis in axes]
-    wanted = frame[[key in keys for key in zip(frame["column"], frame["fingerprint"], strict=True)]]
+    wanted = _on_axes(frame, axes)
     aggregates = aggregate(wanted)
+    if sets is not None and len(whole := _on_axes(sets, axes)):
+        aggregates = pd.concat([aggregates, whole], ignore_index=True) if len(wanted) else whole
     return [
         _front(
             str(suite),
@@ -154,6 +158,12 @@ def find_fronts(
         )
         for suite, part in aggregates.groupby("suite", sort=True)
     ]
+
+
+def _on_axes(frame: pd.DataFrame, axes: Sequence[FrontAxis]) -> pd.DataFrame:
+    keys = [(axis.column.name, axis.column.fingerprint) for axis in axes]
+    pairs = zip(frame["column"], frame["fingerprint"], strict=True)
+    return frame[np.fromiter((pair in keys for pair in pairs), dtype=bool, count=len(frame))]
 
 
 def _front(
@@ -187,9 +197,12 @@ def _front(
     members = front(means, higher)
     shares: list[float | None] = [None] * len(complete)
     drawn = None
+    measured = set(frame["column"])
+    whole = [place for place, axis in enumerate(axes) if axis.column.name not in measured]
     if complete and frame["identity"].nunique() > 1:
         keys = [(axis.column.name, axis.column.fingerprint) for axis in axes]
         drawn = bootstrap_means(frame, [run for run, _ in complete], keys)
+        drawn[:, :, whole] = means[:, whole]
         shares = [float(share) for share in membership(drawn, higher)]
     bend = knee(means, higher)
     runs = tuple(
@@ -211,7 +224,7 @@ def _front(
         axes=axes,
         runs=runs,
         missing=tuple(missing),
-        notes=tuple(_notes(axes, runs)),
+        notes=tuple(_notes(axes, runs, [axes[place] for place in whole] if complete else [])),
         volume=_volume(means, drawn, higher, reference),
     )
 
@@ -236,7 +249,9 @@ def _volume(
     )
 
 
-def _notes(axes: Sequence[FrontAxis], runs: Sequence[FrontRun]) -> list[str]:
+def _notes(
+    axes: Sequence[FrontAxis], runs: Sequence[FrontRun], whole: Sequence[FrontAxis]
+) -> list[str]:
     notes = []
     counts = {run.coverage for run in runs}
     if len(counts) == 1 and len(set(next(iter(counts)))) == 1:
@@ -258,6 +273,11 @@ def _notes(axes: Sequence[FrontAxis], runs: Sequence[FrontRun]) -> list[str]:
         f"{axis.column.name} has no better direction of its own; up is assumed."
         for axis in axes
         if axis.assumed
+    ]
+    notes += [
+        f"{axis.column.name} is one number per run: it has no interval, and resampling leaves it "
+        "as it is."
+        for axis in whole
     ]
     return notes
 

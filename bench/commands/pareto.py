@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from idbench import escape, plots
-from idbench.commands.table import choose_suite, load_scores
+from idbench.commands.table import choose_suite, in_table_order
 from idbench.composites import add_composites
 from idbench.curves import Step, find_curves
 from idbench.files import write_whole
@@ -19,7 +19,8 @@ from idbench.printed_points import (
     printed_note,
     printed_points,
 )
-from idbench.store import RunStore, find_runs
+from idbench.set_scores import load_set_aggregates
+from idbench.store import RunStore, find_runs, load_frame
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,10 +92,15 @@ def fronts_of(
     Raises:
         LookupError: If a column or the suite is unknown, or a column is ambiguous.
     """
-    frame, columns = load_scores(runs)
+    frame, columns = load_frame(runs)
+    sets, of_sets = load_set_aggregates(runs)
+    if not columns and not of_sets:
+        raise LookupError("these runs have no scores yet; run `idbench score` on them first")
     frame, columns, formulas = add_composites(choose_suite(frame, suite), columns, requests)
-    axes = [choose_axis(request, columns) for request in requests]
-    found = find_fronts(frame, axes, steps_of(runs), reference)
+    axes = [choose_axis(request, in_table_order([*columns, *of_sets])) for request in requests]
+    if suite is not None:
+        sets = sets[sets["suite"] == suite]
+    found = find_fronts(frame, axes, steps_of(runs), reference, sets)
     for formula in formulas:
         print(formula)
     return found

@@ -1,11 +1,13 @@
 import csv
 import io
+import math
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from idbench import plots
+from idbench.aggregate import AGGREGATE_FRAME
 from idbench.commands.pareto import write_front
 from idbench.fronts import choose_axis, find_fronts, points_csv
 from idbench.records import SCORE_FRAME, Column
@@ -188,3 +190,46 @@ def test_front_in_three_axes(tmp_path):
     assert len(found.runs[0].means) == 3
     one, two = (write_front(found, tmp_path / name) for name in ("one", "two"))
     assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
+
+
+FID = column("fid@ibench[inception]", higher=False, axis="quality")
+FIDS = {"copy": 40.0, "swap": 10.0, "blur": 12.0}
+
+
+def whole_runs():
+    rows = [
+        dict.fromkeys(AGGREGATE_FRAME, 0)
+        | {"suite": "demo", "label": label, "run": f"{label}-1", "column": FID.name,
+           "fingerprint": FID.fingerprint, "mean": fid, "se": math.nan, "margin": math.nan,
+           "low": math.nan, "high": math.nan, "n": 6, "total": 6, "samples": 6, "reasons": "{}"}
+        for label, fid in FIDS.items()
+    ]  # fmt: skip
+    return pd.DataFrame(rows).astype(AGGREGATE_FRAME)
+
+
+def test_a_metric_of_whole_runs_can_be_an_axis():
+    axes = [choose_axis(name, [*COLUMNS, FID]) for name in ("facesim", "fid")]
+    (found,) = find_fronts(frame(), axes, sets=whole_runs())
+    # facesim 0.95, 0.5, 0.3 against FID 40, 12, 10, lower is better: nobody is dominated.
+    assert {run.label: run.on_front for run in found.runs} == dict.fromkeys(FIDS, True)
+    assert {run.label: run.means[1] for run in found.runs} == FIDS
+    assert all(run.margins[1] is None and run.margins[0] > 0 for run in found.runs)
+    assert all(run.probability == 1.0 for run in found.runs)
+    assert "fid@ibench[inception] is one number per run" in " ".join(found.notes)
+    # Down to facesim 0.3 (swap) and FID 40 (copy) only the rectangle of blur is left.
+    means = {run.label: run.means for run in found.runs}
+    area = (means["blur"][0] - means["swap"][0]) * (40.0 - 12.0)
+    assert found.volume.value == pytest.approx(area)
+    assert found.missing == ("void",)
+
+
+def test_a_front_of_whole_runs_alone_has_no_probability():
+    twice = pd.concat([whole_runs(), whole_runs().assign(column="kid@ibench[inception]")])
+    kid = column("kid@ibench[inception]", higher=False, axis="quality")
+    axes = [choose_axis(name, [FID, kid]) for name in ("fid", "kid")]
+    nothing = frame().iloc[:0]
+    (found,) = find_fronts(nothing, axes, sets=twice)
+    assert {run.label: run.on_front for run in found.runs} == {
+        "copy": False, "swap": True, "blur": False,
+    }  # fmt: skip
+    assert {run.probability for run in found.runs} == {None}
