@@ -52,7 +52,8 @@ def check_named(
 
     method = fresh()
     yield Check(name="constructs", passed=True, detail=f"{type(method).__name__} by name")
-    other, how = _varied(name, given, device=device, dtype=dtype)
+    silent = frozenset(getattr(method, "MOVES_NO_PIXEL", ()))
+    other, how = _varied(name, given, silent, device=device, dtype=dtype)
     yield from check(method, fresh=fresh, other=other, tolerance=tolerance, pair=pair)
     if other is None:
         yield Check(name="fingerprint_parameters", passed=None, detail=how)
@@ -163,10 +164,21 @@ def _as_json(method: Method) -> str:
 
 
 def _varied(
-    name: str, args: Mapping[str, object], *, device: str, dtype: str
+    name: str,
+    args: Mapping[str, object],
+    silent: frozenset[str],
+    *,
+    device: str,
+    dtype: str,
 ) -> tuple[Method | None, str]:
-    """The same method with one parameter changed, or why there is none."""
+    """The same method with one parameter changed, or why there is none.
+
+    Parameters in `silent` are left alone: the method says that they move no pixel, such as a
+    time-out.
+    """
     for parameter in method_parameters(name).values():
+        if parameter.name in silent:
+            continue
         for value in _other_values(parameter, args.get(parameter.name)):
             try:
                 varied = {**args, parameter.name: value}

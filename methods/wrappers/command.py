@@ -116,6 +116,8 @@ class Command:
     from several threads.
     """
 
+    MOVES_NO_PIXEL = frozenset({"timeout", "start_timeout", "cwd"})
+
     def __init__(
         self,
         *,

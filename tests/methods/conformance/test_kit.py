@@ -397,3 +397,32 @@ def test_the_default_portraits_differ():
     assert one.image.tobytes() != two.image.tobytes()
     answers = Copy().generate([sound_request("single_id", (one, two))])
     assert answers[0].size == (320, 256)
+
+
+def test_a_sound_program_passes_although_its_time_outs_move_no_pixel(tmp_path):
+    program = tmp_path / "program.py"
+    program.write_text(
+        textwrap.dedent(
+            """
+            import json, sys
+            from PIL import Image
+
+            print(json.dumps({"idbench": 1}), flush=True)
+            for line in sys.stdin:
+                asked = json.loads(line)
+                answer = {"id": asked["id"], "ok": bool(asked["references"])}
+                if answer["ok"]:
+                    image = Image.open(asked["references"][0]["image"])
+                    image = image.resize((asked["width"] or 64, asked["height"] or 64))
+                    image.putpixel((0, 0), (asked["seed"] % 256, 0, 0))
+                    image.save(asked["output"])
+                else:
+                    answer["reason"] = "no_reference"
+                print(json.dumps(answer), flush=True)
+            """
+        )
+    )
+    found = list(check_named(f"command:{sys.executable} {program}", pair=PAIR))
+    assert [entry for entry in found if entry.passed is False] == []
+    (entry,) = [entry for entry in found if entry.name == "fingerprint_parameters"]
+    assert entry.passed is None
