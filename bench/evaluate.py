@@ -75,6 +75,7 @@ def columns_of(metric: Metric | SetMetric, details: Mapping[str, object]) -> tup
             axis=info.axis,
             comparable_to_published=info.comparable_to_published,
             details=canonical_json(details),
+            chance=info.chance,
         )
         for name in info.columns()
     )

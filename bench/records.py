@@ -37,7 +37,7 @@ class Column:
 
     `fingerprint` identifies the metric, its version and every network under it; two columns of one
     name with different fingerprints are different columns. `details` is the JSON it was hashed
-    from, so that a difference can be named.
+    from, so that a difference can be named. `chance` is the score of guessing, where it matters.
     """
 
     name: str  # metric[.variant]@protocol[backend]
@@ -49,6 +49,7 @@ class Column:
     axis: Literal["preservation", "editability", "text", "quality"]
     comparable_to_published: bool
     details: str
+    chance: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -310,8 +310,18 @@ def _notes(headers: Sequence[Header], rows: Sequence[Row]) -> list[str]:
                 f"{first.name} and {second.name} are not one column: their fingerprints differ in "
                 f"{'; '.join(fields) if fields else 'no recorded field'}."
             )
+    notes += _chance_note(headers)
     notes += foreign_note([header.column for header in headers])
     return notes
+
+
+def _chance_note(headers: Sequence[Header]) -> list[str]:
+    chances = [
+        f"{header.name} {header.number(header.column.chance)}"
+        for header in headers
+        if header.column.chance is not None
+    ]
+    return [f"The score of guessing: {', '.join(chances)}."] if chances else []
 
 
 def foreign_note(columns: Sequence[Column]) -> list[str]:

@@ -112,6 +112,7 @@ class MetricInfo:
     `variants` are the values one metric yields, such as ("yaw", "pitch", "roll"); ("",) for one
     without variants. `bounds` is the closed range of a value. `axis` says which side of the
     trade-off it is on. `higher_is_better` is None where the direction is a matter of use.
+    `chance` is the score of guessing, where a score can only be read beside it.
     """
 
     name: str
@@ -125,6 +126,7 @@ class MetricInfo:
     variants: tuple[str, ...] = ("",)
     papers: tuple[str, ...] = ()
     comparable_to_published: bool = True
+    chance: float | None = None
 
     def columns(self) -> tuple[str, ...]:
         """Column names, `metric[.variant]@protocol[backend]`, in the order of `variants`."""

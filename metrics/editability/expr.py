@@ -65,6 +65,7 @@ class Expr:
             variants=("", "penalised"),
             papers=papers,
             comparable_to_published=bool(papers),
+            chance=1 / 7,
         )
 
     def __call__(self, observation: Observation) -> Mapping[str, float | Missing]:

@@ -68,6 +68,7 @@ class Pose:
         axis="editability",
         variants=("", "penalised"),
         papers=("DynamicID",),
+        chance=1 / 4,
     )
 
     def __call__(self, observation: Observation) -> Mapping[str, float | Missing]:

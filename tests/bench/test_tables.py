@@ -10,6 +10,8 @@ import pytest
 
 from idbench.aggregate import AGGREGATE_FRAME
 from idbench.escape import display_width
+from idbench.evaluate import columns_of
+from idbench.metrics.registry import resolve
 from idbench.records import Column
 from idbench.tables import natural_key, render
 
@@ -222,6 +224,16 @@ def test_fingerprints_of_one_name_become_two_columns_with_a_note():
     assert "#aaaaaa22" in text
     assert "their fingerprints differ in version: 1, not 2." in re.sub(r"\s+", " ", text)
     assert "*" not in text.split("\n\n")[1]  # no rank across fingerprints
+
+
+def test_scores_that_mean_little_alone_stand_beside_those_of_guessing():
+    names = ["expr@strict[resemotenet]", "pose@strict[insightface]"]  # 7 and 4 classes
+    columns = [c for metric in resolve(names) for c in columns_of(metric, {})[:1]]
+    rows = [("a", entry, 0.5, 0.1, 4, 4, {}) for entry in columns]
+    text = render(aggregates(rows), columns, style="terminal")
+    guessing = f"The score of guessing: {names[0]} 0.143, {names[1]} 0.250."
+    assert guessing in " ".join(text.split())
+    assert "guessing" not in render(TWO, [FACESIM, FID], style="terminal")
 
 
 def test_columns_of_an_embedded_backend_are_said_not_to_compare():
