@@ -29,6 +29,8 @@ from idbench.methods.pulid.injection import Identity, IDInjector, Integration
 from idbench.methods.pulid.weights import load_pulid, load_tower
 
 Pass = Literal["positive", "negative"]
+# Text tokens of each step, from those of the prompts [batch, tokens, width].
+TextPlan = Callable[[Tensor], Callable[[int], Tensor]]
 
 UNIT_GAINS = (1.0, 1.0, 1.0, 1.0, 1.0)
 _KEPT_PHOTOS = 1024  # encoded photos in memory, about a megabyte each
@@ -151,6 +153,7 @@ class PuLIDPipeline:
         height: int,
         plan: IdentityPlan,
         guide: Guide | None = None,
+        text: TextPlan | None = None,
         on_step: Callable[[int, Tensor], None] | None = None,
     ) -> list[Image.Image | None]:
         """Images for prompts and identities of one batch; None where pixels are no numbers.
@@ -163,13 +166,15 @@ class PuLIDPipeline:
             height: As `width`.
             plan: Strength of the identity over the steps.
             guide: Changes the velocity of each step.
+            text: Changes the text tokens of each step, not those of the second pass.
             on_step: Called after each step with its number and the packed latents.
         """
         backbone, injector, config = self.backbone, self.injector, self.config
         prompt_embeds, pooled = backbone.encode_prompt(prompts)
         noise, image_ids = backbone.noise(seeds, width, height)
         injector.to(backbone.device)
-        positive = self._branch("positive", prompt_embeds, pooled, tokens, plan)
+        steps_text = prompt_embeds if text is None else text(prompt_embeds)
+        positive = self._branch("positive", steps_text, pooled, tokens, plan)
         negative = None
         if uses_true_cfg(config.true_cfg_scale):
             texts = backbone.encode_prompt([config.negative_prompt] * len(prompts))
@@ -206,6 +211,7 @@ class PuLIDPipeline:
         height: int,
         plan: IdentityPlan,
         guide: Guide | None = None,
+        text: TextPlan | None = None,
     ) -> list[Answer]:
         """Answers to requests whose photos are encoded already; arguments as in a call."""
         images = self(
@@ -216,11 +222,17 @@ class PuLIDPipeline:
             height=height,
             plan=plan,
             guide=guide,
+            text=text,
         )
         return [NOT_FINITE if image is None else image for image in images]
 
     def _branch(
-        self, name: Pass, prompt_embeds: Tensor, pooled: Tensor, tokens: Tensor, plan: IdentityPlan
+        self,
+        name: Pass,
+        prompt_embeds: Tensor | Callable[[int], Tensor],
+        pooled: Tensor,
+        tokens: Tensor,
+        plan: IdentityPlan,
     ) -> Branch:
         identity = self.injector.prepare(tokens)
         steps = self.config.num_inference_steps
