@@ -52,6 +52,7 @@ EXTRAS = {
     "metrics": ("open_clip_torch", "onnxruntime", "timm", "transformers", "torch"),
     "iqa": ("pyiqa",),
     "methods": ("accelerate", "diffusers", "einops", "facexlib", "safetensors", "transformers"),
+    "comfyui": ("websockets",),
     "ray": ("ray",),
 }  # fmt: skip
 
