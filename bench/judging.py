@@ -1,11 +1,11 @@
 """Scores of a vision-language judge for the images of a run, recorded like any other column."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from idbench.canonical import canonical_json, fingerprint
 from idbench.metrics.images import ImageError, read_rgb
-from idbench.metrics.judge import Judge, Question
+from idbench.metrics.judge import Judge, judged
 from idbench.metrics.protocol import Missing
 from idbench.progress import Progress
 from idbench.prompts.cases import Case
@@ -17,33 +17,26 @@ from idbench.store import RunStore
 
 CHUNK = 8
 
-# Question -> (name of the column, axis of the trade-off).
-COLUMNS: Mapping[Question, str] = {
-    "concept_preservation": "dreambench_cp",
-    "prompt_following": "dreambench_pf",
-}
-COMBINED = "dreambench_cp_pf"
-
 
 def judge_columns(judge: Judge) -> list[Column]:
     """The three columns of a judge: preservation, prompt following, and their product."""
-    backend = judge.settings.model.replace("[", "(").replace("]", ")")
-
-    def column(name: str) -> Column:
-        details: dict[str, object] = {"metric": name, "version": 1, **judge.settings.fingerprint()}
-        return Column(
-            name=f"{name}@strict[{backend}]",
-            fingerprint=fingerprint(details),
-            unit="score / 4" if name != COMBINED else "product of scores / 4",
-            higher_is_better=True,
-            low=0.0,
-            high=1.0,
-            axis="text" if name == COLUMNS["prompt_following"] else "preservation",
-            comparable_to_published=False,
-            details=canonical_json(details),
+    columns = []
+    for info in judged(judge.settings.model):
+        details = {"metric": info.name, "version": 1, **judge.settings.fingerprint()}
+        columns.append(
+            Column(
+                name=info.columns()[0],
+                fingerprint=fingerprint(details),
+                unit=info.unit,
+                higher_is_better=info.higher_is_better,
+                low=info.bounds[0],
+                high=info.bounds[1],
+                axis=info.axis,
+                comparable_to_published=info.comparable_to_published,
+                details=canonical_json(details),
+            )
         )
-
-    return [column(name) for name in (*COLUMNS.values(), COMBINED)]
+    return columns
 
 
 def judge_run(directory: Path, suite: Suite, judge: Judge, data_root: Path) -> int:

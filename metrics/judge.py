@@ -24,13 +24,41 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from idbench.metrics.protocol import Missing
+from idbench.metrics.protocol import MetricInfo, Missing
 
 Question = Literal["concept_preservation", "prompt_following"]
 Pixels = NDArray[np.uint8]
 
 HIGHEST = 4
 SIDE = 512
+
+
+def judged(model: str) -> tuple[MetricInfo, MetricInfo, MetricInfo]:
+    """What a judge measures: concept preservation, prompt following, and their product."""
+
+    def info(
+        name: str, summary: str, unit: str, axis: Literal["preservation", "text"]
+    ) -> MetricInfo:
+        return MetricInfo(
+            name=name,
+            protocol="strict",
+            backend=model.replace("[", "(").replace("]", ")"),
+            summary=f"{summary}, by a vision-language model",
+            unit=unit,
+            higher_is_better=True,
+            bounds=(0.0, 1.0),
+            axis=axis,
+            papers=("DreamBench++",),
+            comparable_to_published=False,
+        )
+
+    return (
+        info("dreambench_cp", "how well the subject is kept", "score / 4", "preservation"),
+        info("dreambench_pf", "how well the prompt is followed", "score / 4", "text"),
+        info("dreambench_cp_pf", "both, multiplied", "product of scores / 4", "preservation"),
+    )
+
+
 _SCORE = re.compile(r"(score|Score):\s*[a-zA-Z]*\s*(\d+)")
 
 _SCALE = (

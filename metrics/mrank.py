@@ -1,12 +1,26 @@
 """mRank: the mean rank of each method over the columns of a table (FlexIP, Table 1)."""
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
-from scipy.stats import rankdata
+
+from idbench.metrics.protocol import MetricInfo
 
 Ties = Literal["min", "average", "max", "ordinal"]
+
+MRANK = MetricInfo(
+    name="mrank",
+    protocol="strict",
+    backend="min",
+    summary="mean rank over the columns of a table; made by `idbench table --mrank`",
+    unit="rank",
+    higher_is_better=False,
+    bounds=(1.0, math.inf),
+    axis="quality",
+    papers=("FlexIP",),
+)
 
 
 def mrank(
@@ -26,6 +40,8 @@ def mrank(
         ValueError: If rows have other lengths than `higher_is_better`, a value is not finite, or
             the table is empty.
     """
+    from scipy.stats import rankdata  # slow to import, and the names above are read for help
+
     if not table:
         raise ValueError("mRank needs at least one method")
     columns = len(higher_is_better)

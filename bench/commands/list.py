@@ -11,6 +11,9 @@ from typing import Any
 
 from idbench.environment import missing_extras
 from idbench.methods.registry import list_methods
+from idbench.metrics.judge import judged
+from idbench.metrics.mrank import MRANK
+from idbench.metrics.protocol import MetricInfo
 from idbench.metrics.registry import (
     list_metrics,
     missing_requirements,
@@ -21,6 +24,10 @@ from idbench.prompts.sources import data_root
 from idbench.prompts.suites import list_suites, suite_folder
 
 WIDTH = 80
+ENDPOINT = (
+    "a vision-language model behind an OpenAI-compatible endpoint of your choice: "
+    "idbench judge RUN --endpoint URL --model MODEL"
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -77,25 +84,40 @@ def _suite_missing(name: str, root: Path) -> list[str]:
 
 def _metrics() -> Iterable[dict[str, Any]]:
     for info in list_metrics():
-        direction = {True: "higher is better", False: "lower is better", None: "no direction"}
-        low, high = (f"{bound:g}" for bound in info.bounds)
-        variants = [variant for variant in info.variants if variant]
-        column = dataclasses.replace(info, variants=("",)).columns()[0]
-        extractors = networks(column)
-        yield dataclasses.asdict(info) | {
-            "name": column,
-            "head": column,
-            "facts": [
-                info.axis,
-                f"{info.unit}, {low} to {high}",
-                direction[info.higher_is_better],
-                f"variants {', '.join(variants)}" if variants else "",
-                f"networks {', '.join(extractors)}",
-                f"used by {', '.join(info.papers)}" if info.papers else "",
-                "" if info.comparable_to_published else "not comparable with published numbers",
-            ],
-            "missing": [need for name in extractors for need in missing_requirements(name)],
-        }
+        extractors = networks(_column(info))
+        missing = [need for name in extractors for need in missing_requirements(name)]
+        yield _metric(info, extractors, list(dict.fromkeys(missing)))
+    # Two that are made by commands of their own: from a table, and by a model of the user's.
+    yield _metric(MRANK, [], [])
+    for info in judged("MODEL"):
+        yield _metric(info, [], [ENDPOINT])
+
+
+def _column(info: MetricInfo) -> str:
+    return dataclasses.replace(info, variants=("",)).columns()[0]
+
+
+def _metric(info: MetricInfo, extractors: list[str], missing: list[str]) -> dict[str, Any]:
+    direction = {True: "higher is better", False: "lower is better", None: "no direction"}
+    low, high = (f"{bound:g}" for bound in info.bounds)
+    variants = [variant for variant in info.variants if variant]
+    return dataclasses.asdict(info) | {
+        "name": _column(info),
+        "head": _column(info),
+        "networks": extractors,
+        "runs_here": not missing,
+        "facts": [
+            info.axis,
+            f"{info.unit}, {low} to {high}",
+            direction[info.higher_is_better],
+            f"variants {', '.join(variants)}" if variants else "",
+            f"networks {', '.join(extractors)}" if extractors else "",
+            f"used by {', '.join(info.papers)}" if info.papers else "",
+            "" if info.comparable_to_published else "not comparable with published numbers",
+            "" if missing else "can run here",
+        ],
+        "missing": missing,
+    }
 
 
 def networks(column: str) -> list[str]:

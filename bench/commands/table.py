@@ -12,6 +12,8 @@ import pandas as pd
 from idbench.aggregate import aggregate
 from idbench.columns import ColumnName, match_columns
 from idbench.files import write_whole
+from idbench.mean_rank import with_mean_rank
+from idbench.metrics.mrank import Ties
 from idbench.records import Column
 from idbench.set_scores import load_set_aggregates
 from idbench.store import load_frame
@@ -49,6 +51,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="format (default: by the suffix of --output, else terminal)",
     )
     parser.add_argument(
+        "--mrank",
+        nargs="?",
+        const="min",
+        choices=get_args(Ties),
+        help="add each method's mean rank over the columns; the word is what equal values get "
+        "(default min)",
+    )
+    parser.add_argument(
         "--sort", metavar="NAME", help="column to sort by, or label (default: the first column)"
     )
     parser.add_argument("--output", type=Path, metavar="FILE", help="write here, not to the screen")
@@ -62,6 +72,8 @@ def run(args: argparse.Namespace) -> int:
     aggregates, columns = load_aggregates(args.runs, suite=args.suite, by=args.by)
     if args.columns:
         columns = choose_columns(columns, args.columns)
+    if args.mrank:
+        aggregates, columns = with_mean_rank(aggregates, columns, args.mrank)
     sort = args.sort
     if sort not in (None, "label"):
         sort = choose_columns(columns, [sort])[0].name
