@@ -19,7 +19,14 @@ ENTRY_POINTS = "idbench.methods"
 ALL_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Methods that take their main argument after a colon, as in "images:DIR": name -> parameter.
-PREFIXES = {"images": "dir", "python": "target", "command": "command", "diffusers": "recipe"}
+PREFIXES = {
+    "images": "dir",
+    "python": "target",
+    "command": "command",
+    "http": "target",
+    "comfyui": "workflow",
+    "diffusers": "recipe",
+}
 
 _BASELINES = "idbench.methods.baselines"
 _WRAPPERS = "idbench.methods.wrappers"
@@ -104,6 +111,21 @@ TABLE: tuple[MethodInfo, ...] = (
         kinds=ALL_KINDS,
     ),
     MethodInfo(
+        name="http",
+        target=f"{_WRAPPERS}.http:Hosted",
+        summary="http:openai, http:URL or http:MAPPING.yaml, a model that is asked over HTTP",
+        kinds=ALL_KINDS,
+        licence="terms of the service",
+    ),
+    MethodInfo(
+        name="comfyui",
+        target=f"{_WRAPPERS}.comfyui:ComfyUI",
+        summary="comfyui:WORKFLOW.json, a workflow in API format on a ComfyUI server",
+        kinds=ALL_KINDS,
+        licence="that of the models in the workflow",
+        extras=("comfyui",),
+    ),
+    MethodInfo(
         name="diffusers",
         target=RECIPE_METHOD,
         summary="diffusers:RECIPE, a pipeline of diffusers by a recipe, or diffusers:FILE.yaml",
@@ -159,6 +181,15 @@ TABLE: tuple[MethodInfo, ...] = (
         kinds=("edit_restoration",),
         base="sd14",
         licence="CreativeML OpenRAIL-M",
+        extras=("methods",),
+    ),
+    MethodInfo(
+        name="flexid",
+        target="idbench.methods.flexid.method:FlexID",
+        summary="PuLID-FLUX and a face in the text tokens, weighed by prompt and step",
+        base="flux-dev",
+        licence="FLUX.1 [dev] non-commercial; antelopev2: non-commercial research only; "
+        "FaceCLIP: CC BY-NC 4.0",
         extras=("methods",),
     ),
     MethodInfo(
@@ -230,8 +261,9 @@ def build(
     """A method by name, ready to be asked.
 
     Args:
-        name: A name of `list_methods`, "images:DIR", "python:module:Name", "python:file.py:Name"
-            or "command:PROGRAM ARGUMENTS".
+        name: A name of `list_methods`, "images:DIR", "python:module:Name",
+            "python:file.py:Name", "command:PROGRAM ARGUMENTS", "http:SERVICE" or
+            "comfyui:WORKFLOW.json".
         args: Values of its parameters: text as a command line gives it, or values with their types.
         device: Passed to a constructor that takes `device`.
         dtype: Passed to a constructor that takes `dtype`; the name of a torch dtype.

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -53,6 +53,16 @@ class Lexicon:
     sha256: str
 
 
+def check_categories(names: Iterable[str]) -> None:
+    """Refuses categories that there are not.
+
+    Raises:
+        ValueError: Naming them and those that there are.
+    """
+    if unknown := sorted(set(names) - set(CATEGORIES)):
+        raise ValueError(f"unknown categories {unknown}; allowed: {', '.join(CATEGORIES)}")
+
+
 def load_lexicon(
     path: Path | None = None,
     *,
@@ -70,8 +80,7 @@ def load_lexicon(
         ValueError: If a category is unknown or the file is not such a dictionary.
     """
     extra = dict(extra_keywords or {})
-    if unknown := (set(categories) | set(extra)) - set(CATEGORIES):
-        raise ValueError(f"unknown categories {sorted(unknown)}; allowed: {', '.join(CATEGORIES)}")
+    check_categories((*categories, *extra))
     source = path or files("idbench.methods.flexid").joinpath("intent_lexicon.json")
     data = source.read_bytes()
     try:

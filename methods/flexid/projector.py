@@ -64,6 +64,15 @@ class FaceT5(nn.Module):
         return out
 
 
+def on_face_grid(tokens: Tensor, grid: int) -> Tensor:
+    """Tokens [batch, grid * grid, dim] resampled bilinearly to 144, FaceCLIP's grid."""
+    maps = rearrange(tokens, "b (h w) d -> b d h w", h=grid)
+    size = (FACE_GRID, FACE_GRID)
+    coarse = interpolate(maps, size=size, mode="bilinear", align_corners=False)
+    out: Tensor = rearrange(coarse, "b d h w -> b (h w) d")
+    return out
+
+
 class CLIPFaceTokens(nn.Module):
     """Face tokens from the patches of CLIP ViT-L/14, the encoder that the paper names.
 
@@ -100,10 +109,9 @@ class CLIPFaceTokens(nn.Module):
             trained: Tensor = self.visual_proj(patches)
             return trained
         grid = side // self.model.config.patch_size
-        maps = rearrange(self.model.visual_projection(patches), "b (h w) d -> b d h w", h=grid)
-        size = (FACE_GRID, FACE_GRID)
-        coarse = interpolate(maps, size=size, mode="bilinear", align_corners=False)
-        out: Tensor = self.face_patch_proj(rearrange(coarse, "b d h w -> b (h w) d"))
+        out: Tensor = self.face_patch_proj(
+            on_face_grid(self.model.visual_projection(patches), grid)
+        )
         return out
 
 
@@ -118,6 +126,12 @@ class SemanticIdentityProjector:
     face_tokens: FaceTokens
     kind: Delta = "contrast"
     norm: Norm = "sample"
+
+    def to(self, device: str | torch.device) -> None:
+        """Moves the networks."""
+        self.network.to(device)
+        if isinstance(self.face_tokens, nn.Module):
+            self.face_tokens.to(device)
 
     @torch.no_grad()
     def __call__(self, text: Tensor, images: Tensor, mask: Tensor | None = None) -> Tensor:

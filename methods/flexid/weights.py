@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from transformers import CLIPVisionModelWithProjection
 
 from idbench.methods.common.state_dicts import load_strictly
-from idbench.methods.common.weight_sources import Source
 from idbench.methods.flexid.face_vit import FaceViT
 from idbench.methods.flexid.fuser import TextFaceFuser
 from idbench.methods.flexid.projector import CLIPFaceTokens, FaceT5
@@ -140,21 +139,3 @@ def load_clip_tokens(
         load_strictly(projection, load_file(visual_proj), visual_proj)
     tokens = CLIPFaceTokens(model, network.face_patch_proj, projection)
     return tokens.eval().requires_grad_(False)
-
-
-FACE_T5 = Source(
-    path="faceclip/face_t5_encoder.pt",
-    repository="https://huggingface.co/ByteDance/FaceCLIP",
-    revision="main",
-    licence="CC BY-NC 4.0",
-    route="hf download ByteDance/FaceCLIP model/face_t5_encoder.pt --local-dir {folder}, then move "
-    "it to {path}",
-)
-CLIP_VIT_L = Source(
-    path="clip-vit-large-patch14",
-    repository="https://huggingface.co/openai/clip-vit-large-patch14",
-    revision="main",
-    licence="MIT (code of OpenAI CLIP); research use by its model card",
-    route="hf download openai/clip-vit-large-patch14 config.json model.safetensors --local-dir "
-    "{path}",
-)
