@@ -10,8 +10,6 @@ from idbench.cli import main
 from idbench.metrics.registry import missing_requirements
 from idbench.store import load_frame
 
-pytestmark = pytest.mark.slow
-
 
 @pytest.mark.skipif(bool(missing_requirements("dlib_face")), reason="needs the embedded extractors")
 @pytest.mark.parametrize("suite", ["tiny-single", "tiny-multi"])
