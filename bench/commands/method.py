@@ -22,10 +22,13 @@ from idbench.requests import build_request
 MARKS = {True: "pass", False: "FAIL", None: "note"}
 WIDTH = 80
 
-# name -> "module:function". The function answers the request, writes pictures and tables of what
-# happened inside into a folder, and returns their paths.
+# name -> "module:function". The function writes pictures, tables and text of what happens inside
+# for a request into a folder, and returns their paths. Text (.txt) is printed too.
 Explainer = Callable[[Method, Request, Path], Sequence[Path]]
-EXPLAINERS = {"dynamicid": "idbench.methods.dynamicid.explain:write_explanation"}
+EXPLAINERS = {
+    "dynamicid": "idbench.methods.dynamicid.explain:write_explanation",
+    "flexid": "idbench.methods.flexid.explain:write_explanation",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -107,5 +110,8 @@ def _explain(args: argparse.Namespace) -> int:
     explainer = cast(Explainer, getattr(import_module(module), function))
     method = build(args.name, dict(args.method_args or []), device=args.device, dtype=args.dtype)
     for path in explainer(method, request, args.output):
+        if path.suffix == ".txt":
+            for line in path.read_text(encoding="utf-8").splitlines():
+                print(escape.plain(line))
         print(path)
     return 0
