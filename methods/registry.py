@@ -19,7 +19,13 @@ ENTRY_POINTS = "idbench.methods"
 ALL_KINDS: tuple[Kind, ...] = get_args(Kind)
 
 # Methods that take their main argument after a colon, as in "images:DIR": name -> parameter.
-PREFIXES = {"images": "dir", "python": "target", "command": "command", "diffusers": "recipe"}
+PREFIXES = {
+    "images": "dir",
+    "python": "target",
+    "command": "command",
+    "http": "target",
+    "diffusers": "recipe",
+}
 
 _BASELINES = "idbench.methods.baselines"
 _WRAPPERS = "idbench.methods.wrappers"
@@ -102,6 +108,13 @@ TABLE: tuple[MethodInfo, ...] = (
         target=f"{_WRAPPERS}.command:Command",
         summary="command:PROGRAM, a program that speaks JSON lines",
         kinds=ALL_KINDS,
+    ),
+    MethodInfo(
+        name="http",
+        target=f"{_WRAPPERS}.http:Hosted",
+        summary="http:openai, http:URL or http:MAPPING.yaml, a model that is asked over HTTP",
+        kinds=ALL_KINDS,
+        licence="terms of the service",
     ),
     MethodInfo(
         name="diffusers",
@@ -239,8 +252,9 @@ def build(
     """A method by name, ready to be asked.
 
     Args:
-        name: A name of `list_methods`, "images:DIR", "python:module:Name", "python:file.py:Name"
-            or "command:PROGRAM ARGUMENTS".
+        name: A name of `list_methods`, "images:DIR", "python:module:Name",
+            "python:file.py:Name", "command:PROGRAM ARGUMENTS"
+            or "http:SERVICE".
         args: Values of its parameters: text as a command line gives it, or values with their types.
         device: Passed to a constructor that takes `device`.
         dtype: Passed to a constructor that takes `dtype`; the name of a torch dtype.
