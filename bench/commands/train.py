@@ -19,6 +19,7 @@ Trainer = Callable[..., Path]
 TRAINERS = {
     "dynamicid-imr": "idbench.methods.dynamicid.train_imr:train",
     "dynamicid-saa": "idbench.methods.dynamicid.train_saa:train",
+    "editidv2": "idbench.methods.editidv2.train:train",
     "flexip": "idbench.methods.flexip.train:train",
     "flexip-shards": "idbench.methods.flexip.packing:pack",
 }

@@ -148,7 +148,7 @@ class IDExtractor:
         bgr = cast(ImageArray, cv2.cvtColor(rgb, cv2.COLOR_RGB2BGR))
         faces = self.recogniser.detect(bgr)
         largest = faces[largest_face(faces)] if faces else None
-        aligned = align_face(bgr, self._face_to_align(bgr, largest).landmarks)
+        aligned = self.align(bgr, largest)
         if largest is not None:
             arcface = self.recogniser.embed(bgr, largest)
         else:
@@ -172,6 +172,14 @@ class IDExtractor:
             whitened[0],
             fallback,
         )
+
+    def align(self, bgr: ImageArray, largest: DetectedFace | None) -> ImageArray:
+        """The aligned crop of a photo, both BGR; `largest` is the recogniser's largest face.
+
+        Raises:
+            NoFaceError: As a call.
+        """
+        return align_face(bgr, self._face_to_align(bgr, largest).landmarks)
 
     def _face_to_align(self, bgr: ImageArray, largest: DetectedFace | None) -> DetectedFace:
         candidates = self.detector.detect(bgr)

@@ -315,6 +315,72 @@ def write_facexlib(folder):
     return folder
 
 
+def write_copying_vae(folder):
+    """A VAE that does what a trained one does: it keeps the picture, averaged over cells of 8 px.
+
+    In the networks' terms: every branch beside a shortcut is zero, x travels as (x, -x), since
+    silu(x) - silu(-x) = x, and a large constant keeps the norms from changing contrast.
+    """
+    from diffusers import AutoencoderKL
+
+    constant, scaling_factor, deviation = 8.0, 0.3611, 2.0
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        latent_channels=LATENT_CHANNELS,
+        layers_per_block=1,
+        norm_num_groups=1,
+        use_quant_conv=False,
+        use_post_quant_conv=False,
+        scaling_factor=scaling_factor,
+        shift_factor=0.1159,
+    )
+    gain = deviation / scaling_factor  # white and black are latents of +- `deviation`
+    with torch.no_grad():
+        for name, parameter in vae.named_parameters():
+            if any(
+                part in name for part in (".conv2.", ".to_out.0.", "sampler", "conv_in", "_out")
+            ):
+                parameter.zero_()
+        for module in vae.modules():
+            for channel in range(8):
+                if type(module).__name__ == "Downsample2D":
+                    module.conv.weight[channel, channel, :2, :2] = 0.25
+                elif type(module).__name__ == "Upsample2D":
+                    module.conv.weight[channel, channel, 1, 1] = 1.0
+        for part, before, after in ((vae.encoder, 1.0, gain), (vae.decoder, 1.0 / gain, 1.0)):
+            part.conv_in.bias[6], part.conv_in.bias[7] = constant, -constant
+            part.conv_norm_out.weight.fill_(constant / 2)
+            for colour in range(3):
+                for sign, channel in ((1.0, colour), (-1.0, 3 + colour)):
+                    part.conv_in.weight[channel, colour, 1, 1] = sign * before
+                    part.conv_out.weight[colour, channel, 1, 1] = sign * after
+        vae.encoder.conv_out.bias[LATENT_CHANNELS:] = -8.0  # log variance
+    vae.save_pretrained(folder)
+    return folder
+
+
+def write_colour_recogniser(path):
+    """A `glintr100.onnx` which, like a trained one, ignores where a face is: it sees colour."""
+    model = _arcface()
+    rng = np.random.default_rng(43)
+    for tensor in model.graph.initializer:
+        values = numpy_helper.to_array(tensor)
+        if tensor.name == "conv.weight":
+            colours = rng.normal(0, 1, (8, 3, 1, 1))
+            colours -= colours.mean(axis=1, keepdims=True)  # grey is no colour
+            values = np.broadcast_to(colours / 256, values.shape)
+        elif tensor.name == "fc.weight":
+            values = np.repeat(rng.normal(0, 0.2, (512, 8)), 49, axis=1) / 49
+        elif tensor.name.endswith(".bias") or tensor.name == "bn.mean":
+            values = np.zeros_like(values)
+        tensor.CopyFrom(_constant(tensor.name, values))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(model, path)
+    return path
+
+
 def write_all(root):
     """Everything, under the names of the weights catalogue."""
     root = Path(root)
@@ -324,6 +390,15 @@ def write_all(root):
     write_antelopev2(root / "antelopev2")
     write_facexlib(root / "facexlib")
     return root
+
+
+def close_up(person, seed, side=160):
+    """A photo filled by the face of a person, who is a colour; the seed changes the texture."""
+    from PIL import Image
+
+    colour = np.array(((235, 170, 60), (60, 190, 240), (200, 120, 220))[person])
+    noise = np.random.default_rng(seed).integers(-15, 15, (side, side, 3))
+    return Image.fromarray((colour + noise).clip(0, 255).astype(np.uint8))
 
 
 def portrait(seed, side=160):
