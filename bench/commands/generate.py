@@ -8,6 +8,8 @@ from idbench import escape
 from idbench.commands import options
 from idbench.config import read_config
 from idbench.generate import Generated, generate
+from idbench.generation_worker import KEPT
+from idbench.methods.wrappers.spending import LEDGER, spent_in
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import load_suite
 
@@ -38,6 +40,9 @@ def report(done: Sequence[Generated]) -> None:
             text = f"{entry.made} made, {entry.kept} kept"
         if entry.all_failed:
             text += f", {entry.all_failed} failed (--retry-failed tries them again)"
+        spent = spent_in(entry.directory / KEPT / LEDGER)
+        if spent is not None:
+            text += f", {spent:.2f} spent on this run so far"
         print(f"{entry.directory}: {text}", file=sys.stderr)
         for (reason, detail), count in entry.reasons.most_common(REASONS_SHOWN):
             line = escape.plain(detail or "")

@@ -39,8 +39,8 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
         "--method",
         action="append",
         metavar="NAME",
-        help="a name of `idbench list methods`, python:pkg.module:Name, images:FOLDER or "
-        "command:PROGRAM; may be repeated",
+        help="a name of `idbench list methods`, python:pkg.module:Name, images:FOLDER, "
+        "command:PROGRAM, diffusers:RECIPE, http:SERVICE or comfyui:WORKFLOW.json; may be repeated",
     )
     parser.add_argument(
         "--method-args",
