@@ -29,20 +29,26 @@ def draw_front_3d(
     if len(axes) != 3 or any(point.z is None for point in points):
         raise ValueError(f"three axes and points with z are needed, got {len(axes)} axes")
     with matplotlib.rc_context(STYLE), without_glyph_warnings():
-        figure = Figure(figsize=(7.6, 6.4), dpi=150)
+        figure = Figure(figsize=(7.6, 6.2), dpi=150)
         canvas = FigureCanvasAgg(figure)
-        box = figure.add_axes((0.03, 0.06, 0.88, 0.86), projection="3d")
+        box = figure.add_axes((0.02, 0.08, 0.88, 0.86), projection="3d")
         space: Any = box
         space.view_init(elev=22, azim=-58)
-        space.set_box_aspect((1.15, 1.15, 0.9), zoom=0.95)
+        space.set_box_aspect((1.15, 1.15, 0.9), zoom=1.0)
         floor = _limits(space, points, axes)
         for point in points:
             _draw_point(space, point, floor)
         for axis, label in zip(axes, ("set_xlabel", "set_ylabel", "set_zlabel"), strict=True):
             arrow = "↑" if axis.higher_is_better else "↓"
             title_lines = fill(f"{axis.title} ({arrow} better)", 46)
-            getattr(space, label)(title_lines, fontsize=8, labelpad=9)
+            getattr(space, label)(title_lines, fontsize=8, labelpad=14)
         space.tick_params(labelsize=7)
+        space.locator_params(nbins=5)
+        for ruler in (space.xaxis, space.yaxis, space.zaxis):
+            ruler.pane.set_facecolor("#f7f7f7")
+            ruler.pane.set_edgecolor("#dddddd")
+            # The grid of 3-D axes has no other handle.
+            ruler._axinfo["grid"].update(color="#e2e2e2", linewidth=0.6)
         for curve in dict.fromkeys(point.curve for point in points if point.curve):
             line = [(p.x, p.y, p.z) for p in points if p.curve == curve]
             space.plot(*zip(*line, strict=True), color=GREY, linewidth=1.2)

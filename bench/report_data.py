@@ -99,10 +99,14 @@ def collect(
             label, step = labels[run.directory.name], (steps or {}).get(run.directory.name)
             document["runs"].append(
                 _run(run, part, planned, keys, label, faces, found)
-                | {"curve": {"name": step.curve, "value": step.value} if step else None}
+                | {"curve": _curve(step) if step else None}
             )
     found.document = document
     return found
+
+
+def _curve(step: Step) -> dict[str, Any]:
+    return {"name": step.curve, "value": step.value, "text": step.text}
 
 
 def _labels(frame: pd.DataFrame) -> dict[str, str]:

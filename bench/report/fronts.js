@@ -37,10 +37,17 @@ function draw(canvas, list, chosen) {
   const samples = samplesShown();
   const parts = points.map((point) => axes.map((place) => perIdentity(point.run, place, samples)));
   const shares = membership(parts.map((run) => run.map((part) => part.sums)), parts.map((run) => run.map((part) => part.weights)), higher, DRAWS);
+  const ends = new Set(curvesOf(points).map((curve) => curve.at(-1)));
+  const crowded = window.innerWidth <= 600 && points.length > 10;
   points.forEach((point, place) => {
     point.on = on[place];
     point.share = shares ? shares[place] : null;
-    point.name = point.on && point.share !== null ? `${point.run.label} (${Math.round(100 * point.share)} %)` : point.run.label;
+    // Along a curve the parameter says it all; its end carries the whole name.
+    const inside = point.run.curve && !ends.has(point);
+    const name = inside ? point.run.curve.text : point.run.label;
+    point.name = point.on && point.share !== null ? `${name} (${Math.round(100 * point.share)} %)` : name;
+    // A small screen has no room for every step; a tap shows it, and the list below has all.
+    point.written = inside && crowded ? "" : point.name;
   });
   canvas.onpointerdown = canvas.onpointermove = canvas.onkeydown = null;
   if (axes.length === 3) draw3d(canvas, points, axes);
@@ -54,6 +61,13 @@ function frontPoints(axes) {
     .map((run) => ({ run, rows: axes.map((place) => rows.get(run.run + " " + place)) }))
     .filter((point) => point.rows.every((row) => row && row.mean !== null))
     .map((point) => ({ ...point, means: point.rows.map((row) => row.mean) }));
+}
+
+/** The points of each curve, in the order of its parameter. */
+function curvesOf(points) {
+  const names = new Set(points.map((point) => point.run.curve && point.run.curve.name).filter(Boolean));
+  return [...names].map((name) => points.filter((point) => point.run.curve && point.run.curve.name === name)
+    .sort((a, b) => a.run.curve.value - b.run.curve.value));
 }
 
 function frontTable(points, axes) {
@@ -108,73 +122,77 @@ function draw2d(canvas, points, axes, higher) {
     },
     plugins: [{ id: "marks", beforeDatasetsDraw: (chart) => underPoints(chart, points, axes, higher), afterDatasetsDraw: (chart) => {
       const spots = points.map((point) => [chart.scales.x.getPixelForValue(point.means[0]), chart.scales.y.getPixelForValue(point.means[1])]);
-      writeNames(chart.ctx, spots, points.map((point) => point.name), chart.chartArea);
+      writeNames(chart.ctx, spots, points.map((point) => point.written), chart.chartArea, linesOf(chart, points, axes, higher));
     } }],
   });
 }
 
-/** Intervals, curves of a method's runs, and the staircase of the front. */
+/** What is drawn under the points, in pixels: intervals, curves, the staircase of the front. */
+function linesOf(chart, points, axes, higher) {
+  const { chartArea } = chart;
+  const x = (value) => chart.scales.x.getPixelForValue(value), y = (value) => chart.scales.y.getPixelForValue(value);
+  const clamp = (column, value) => Math.min(DATA.columns[column].high ?? Infinity, Math.max(DATA.columns[column].low ?? -Infinity, value));
+  const bars = points.flatMap((point) => {
+    const [mx, my] = point.rows.map((row) => row.margin ?? 0);
+    return [
+      [[x(clamp(axes[0], point.means[0] - mx)), y(point.means[1])], [x(clamp(axes[0], point.means[0] + mx)), y(point.means[1])]],
+      [[x(point.means[0]), y(clamp(axes[1], point.means[1] - my))], [x(point.means[0]), y(clamp(axes[1], point.means[1] + my))]],
+    ];
+  });
+  const curves = curvesOf(points).map((curve) => curve.map((point) => [x(point.means[0]), y(point.means[1])]));
+  const members = points.filter((point) => point.on).sort((a, b) => (higher[0] ? 1 : -1) * (a.means[0] - b.means[0]));
+  const stairs = members.flatMap((point, place) => {
+    const next = members[place + 1];
+    return [[x(point.means[0]), y(point.means[1])], [x(point.means[0]), next ? y(next.means[1]) : higher[1] ? chartArea.bottom : chartArea.top]];
+  });
+  if (stairs.length) stairs.unshift([higher[0] ? chartArea.left : chartArea.right, stairs[0][1]]);
+  return { bars, curves, stairs };
+}
+
+/** Draws intervals, curves of a method's runs, and the staircase of the front. */
 function underPoints(chart, points, axes, higher) {
   const { ctx, chartArea } = chart;
-  const x = (value) => chart.scales.x.getPixelForValue(value), y = (value) => chart.scales.y.getPixelForValue(value);
   ctx.save();
   ctx.beginPath();
   ctx.rect(chartArea.left, chartArea.top, chartArea.width, chartArea.height);
   ctx.clip();
+  const { bars, curves, stairs } = linesOf(chart, points, axes, higher);
+  const trace = (path) => {
+    ctx.beginPath();
+    path.forEach((spot) => ctx.lineTo(...spot));
+    ctx.stroke();
+  };
   ctx.strokeStyle = GREY;
-  const clamp = (column, value) => Math.min(DATA.columns[column].high ?? Infinity, Math.max(DATA.columns[column].low ?? -Infinity, value));
-  for (const point of points) {
-    const [mx, my] = point.rows.map((row) => row.margin ?? 0);
-    ctx.beginPath();
-    ctx.moveTo(x(clamp(axes[0], point.means[0] - mx)), y(point.means[1]));
-    ctx.lineTo(x(clamp(axes[0], point.means[0] + mx)), y(point.means[1]));
-    ctx.moveTo(x(point.means[0]), y(clamp(axes[1], point.means[1] - my)));
-    ctx.lineTo(x(point.means[0]), y(clamp(axes[1], point.means[1] + my)));
-    ctx.stroke();
-  }
+  bars.forEach(trace);
   ctx.lineWidth = 1.4;
-  for (const curve of new Set(points.map((point) => point.run.curve && point.run.curve.name).filter(Boolean))) {
-    ctx.beginPath();
-    points.filter((point) => point.run.curve && point.run.curve.name === curve)
-      .sort((a, b) => a.run.curve.value - b.run.curve.value)
-      .forEach((point) => ctx.lineTo(x(point.means[0]), y(point.means[1])));
-    ctx.stroke();
-  }
+  curves.forEach(trace);
   ctx.lineWidth = 1;
-  const members = points.filter((point) => point.on).sort((a, b) => (higher[0] ? 1 : -1) * (a.means[0] - b.means[0]));
-  if (members.length) {
-    ctx.strokeStyle = INK;
-    ctx.setLineDash([6, 4]);
-    ctx.beginPath();
-    ctx.moveTo(higher[0] ? chartArea.left : chartArea.right, y(members[0].means[1]));
-    members.forEach((point, place) => {
-      ctx.lineTo(x(point.means[0]), y(point.means[1]));
-      const next = members[place + 1];
-      ctx.lineTo(x(point.means[0]), next ? y(next.means[1]) : higher[1] ? chartArea.bottom : chartArea.top);
-    });
-    ctx.stroke();
-  }
+  ctx.strokeStyle = INK;
+  ctx.setLineDash([6, 4]);
+  trace(stairs);
   ctx.restore();
 }
 
-/** Names beside their points, where they cover neither one another nor a point if there is room. */
-function writeNames(ctx, spots, names, area) {
+/** Names beside their points, where they cover no other name, point or line if there is room. */
+function writeNames(ctx, spots, names, area, lines) {
   ctx.save();
   ctx.font = `${window.innerWidth > 600 ? 12 : 10}px system-ui, sans-serif`;
   ctx.textBaseline = "middle";
   const taken = spots.map(([x, y]) => [x - 7, y - 7, x + 7, y + 7]);
   const overlap = (a, b) => Math.max(0, Math.min(a[2], b[2]) - Math.max(a[0], b[0])) * Math.max(0, Math.min(a[3], b[3]) - Math.max(a[1], b[1]));
+  const pieces = [...lines.bars, ...lines.curves, lines.stairs].flatMap((path) => path.slice(1).map((end, place) => [path[place], end]));
   spots.forEach(([x, y], place) => {
+    if (!names[place]) return;
     const width = ctx.measureText(names[place]).width, height = 14;
     let best = null, least = Infinity;
     for (const ring of [10, 18, 30, 46, 64]) {
-      // Beside the bars first, on them last.
-      for (const turn of [1, 5, 11, 7, 2, 4, 10, 8, 3, 9, 0, 6]) {
-        const angle = (turn * Math.PI) / 6, dx = Math.cos(angle), dy = Math.sin(angle);
-        const left = x + dx * ring + ((dx - 1) / 2) * width, top = y + dy * ring - height / 2;
+      for (let turn = 0; turn < 12; turn += 1) {
+        const angle = ((turn - 1) * Math.PI) / 6, dx = Math.cos(angle), dy = Math.sin(angle);
+        const left = x + dx * ring + ((dx - 1) / 2) * width, top = y + dy * (ring + height / 4) - height / 2;
         const box = [left, top, left + width, top + height];
+        const crossed = pieces.reduce((sum, [from, to]) => sum + within(from, to, box), 0);
         const outside = width * height - overlap(box, [area.left, area.top, area.right, area.bottom]);
-        const cost = taken.reduce((sum, other) => sum + overlap(box, other), 0) * 10 + outside * 10 + ring * 3;
+        const cost = taken.reduce((sum, other) => sum + overlap(box, other), 0) * 10 + outside * 10 + crossed * 6 + ring * 3;
         if (cost < least) { least = cost; best = box; }
       }
     }
@@ -195,6 +213,19 @@ function writeNames(ctx, spots, names, area) {
     ctx.lineWidth = 1;
   });
   ctx.restore();
+}
+
+/** Length of the part of a straight line that lies in a box (Liang and Barsky's clipping). */
+function within([x0, y0], [x1, y1], [left, top, right, bottom]) {
+  const dx = x1 - x0, dy = y1 - y0;
+  let from = 0, to = 1;
+  for (const [step, room] of [[-dx, x0 - left], [dx, right - x0], [-dy, y0 - top], [dy, bottom - y0]]) {
+    if (step === 0) {
+      if (room < 0) return 0;
+    } else if (step < 0) from = Math.max(from, room / step);
+    else to = Math.min(to, room / step);
+  }
+  return to > from ? (to - from) * Math.hypot(dx, dy) : 0;
 }
 
 /** Three axes as a box that is turned by dragging or with the arrow keys. */
@@ -225,7 +256,7 @@ function draw3d(canvas, points, axes) {
       ctx.lineTo(...project(b));
       ctx.stroke();
     };
-    const s = 0.7;
+    const s = 0.7, curves = curvesOf(points);
     for (const a of [-s, s]) for (const b of [-s, s]) {
       line([-s, a, b], [s, a, b], "#dddddd");
       line([a, -s, b], [a, s, b], "#dddddd");
@@ -241,6 +272,7 @@ function draw3d(canvas, points, axes) {
       ctx.fillText(DATA.columns[place].name + arrow(place), Math.min(Math.max(4, x - 40), width - 190), y - 6);
     });
     const spots = points.map((point) => project(unit(point)));
+    for (const curve of curves) curve.slice(1).forEach((point, place) => line(unit(curve[place]), unit(point), GREY));
     points.forEach((point, place) => {
       const at = unit(point);
       line(at, [at[0], at[1], -s], GREY, [2, 3]);
@@ -252,7 +284,8 @@ function draw3d(canvas, points, axes) {
       ctx.fill();
       ctx.stroke();
     });
-    writeNames(ctx, spots, points.map((point) => point.name), { left: 0, top: 0, right: width, bottom: height });
+    const paths = { bars: [], stairs: [], curves: curves.map((curve) => curve.map((point) => project(unit(point)))) };
+    writeNames(ctx, spots, points.map((point) => point.written), { left: 0, top: 0, right: width, bottom: height }, paths);
   };
   canvas.onpointerdown = (event) => canvas.setPointerCapture(event.pointerId);
   canvas.onpointermove = (event) => {

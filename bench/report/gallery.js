@@ -153,6 +153,12 @@ function openCase(position, runs) {
   dialog.showModal();
 }
 
+/** A column's name that may break before its protocol. */
+function breakable(name) {
+  const at = name.indexOf("@");
+  return at < 0 ? [name] : [name.slice(0, at), el("wbr", {}), name.slice(at)];
+}
+
 function caseDetail(position, runs, show, close) {
   const sample = gallery.places[position];
   const [place, repetition] = suite().samples[sample];
@@ -174,7 +180,7 @@ function caseDetail(position, runs, show, close) {
       runs.map((run) => el("figure", {}, picture(run.pictures[sample], run.failures[sample] || "no picture"),
         el("figcaption", {}, el("b", {}, run.label), run.failures[sample] ? el("div", { class: "miss" }, run.failures[sample]) : null,
           el("table", { class: "scores" }, columns.filter((column) => run.scores[column]).map((column) =>
-            el("tr", {}, el("td", {}, DATA.columns[column].name),
+            el("tr", {}, el("td", {}, ...breakable(DATA.columns[column].name)),
               el("td", { class: typeof score(run, column, sample) === "string" ? "miss" : "" }, scoreText(run, column, sample))))))))),
   ];
 }
