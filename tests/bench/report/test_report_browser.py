@@ -312,3 +312,30 @@ def test_ten_thousand_samples(browser, tmp_path):
     )
     assert first_paint < 8000
     assert browser.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "box", "length"),
+    [
+        ("[0, 0], [10, 0]", "[2, -1, 5, 1]", 3),
+        ("[0, 0], [10, 0]", "[2, 1, 5, 2]", 0),
+        ("[3, 0], [3, 9]", "[0, 4, 6, 20]", 5),
+        ("[0, 0], [3, 4]", "[-1, -1, 9, 9]", 5),  # wholly inside
+        ("[0, 0], [8, 8]", "[2, 2, 4, 4]", 2 * 2**0.5),
+        ("[5, 5], [5, 5]", "[0, 0, 9, 9]", 0),
+    ],
+)
+def test_how_much_of_a_line_a_name_would_cover(opened, line, box, length):
+    assert opened("fronts").js(f"within({line}, {box})") == pytest.approx(length)
+
+
+def test_points_of_a_curve_stand_in_the_order_of_its_parameter(opened):
+    points = [("a", 3), ("b", None), ("a", 1), ("a", 2)]
+    given = [
+        {"run": {"curve": None if value is None else {"name": name, "value": value}}}
+        for name, value in points
+    ]
+    found = opened("fronts").js(
+        f"curvesOf({json.dumps(given)}).map((curve) => curve.map((point) => point.run.curve.value))"
+    )
+    assert found == [[1, 2, 3]]
