@@ -24,12 +24,17 @@ def installed_version(distribution: str) -> str | None:
 
 
 def device_name(device: str) -> str:
-    """What a device is called by its maker; imports torch only for accelerators."""
-    if device == "cpu":
+    """What a device is called by its maker; imports torch only for accelerators.
+
+    One that is not in this machine, such as those of a cluster, keeps the name it has here.
+    """
+    if device.partition(":")[0] == "cpu":
         return platform.processor() or platform.machine()
+    if not device.startswith("cuda"):
+        return device
     import torch
 
-    return str(torch.cuda.get_device_name(device)) if device.startswith("cuda") else device
+    return str(torch.cuda.get_device_name(device)) if torch.cuda.is_available() else device
 
 
 def environment(device: str) -> dict[str, Any]:

@@ -3,13 +3,15 @@
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from idbench.canonical import canonical_json, fingerprint
-from idbench.extraction import TRANSIENT, Graph, Input, Losses, extract
+from idbench.devices import devices_of
+from idbench.executors import RayOptions
+from idbench.extraction import TRANSIENT, ExtractOptions, Graph, Input, Losses, extract
 from idbench.features import FeatureStore
 from idbench.metrics.protocol import Metric, Missing, MissingValueError, Observation, SetMetric
 from idbench.metrics.registry import resolve, resolve_sets
@@ -20,6 +22,7 @@ from idbench.prompts.suites import Suite
 from idbench.records import Column, Sample, Score
 from idbench.set_scores import compute_set_scores, inputs_of
 from idbench.store import RunStore
+from idbench.work_queue import never
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +33,12 @@ _MAY_COME = ("no_mask",)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ScoreOptions:
-    """How to score. `base` is the run of the model without identity on the same suite, if any."""
+    """How to score.
+
+    `base` is the run of the model without identity on the same suite, if any. `device` may list
+    several ("cuda:0,cuda:1"). `timeout` is the longest that a batch of images may take in all
+    networks, in seconds. With `ray` the networks run on a Ray cluster whose nodes see the images.
+    """
 
     workspace: Path
     data_root: Path
@@ -40,15 +48,38 @@ class ScoreOptions:
     dtype: str = "float32"
     base: Path | None = None
     retry_failed: bool = False
+    timeout: float | None = None
+    ray: RayOptions | None = None
+    stop: Callable[[], bool] = never
+
+    def devices(self) -> tuple[str, ...]:
+        """One device per worker, in turn; on Ray each worker sees only its own."""
+        if self.ray is not None:
+            return (self.device.partition(":")[0],)
+        return devices_of(self.device)
+
+    def extract_options(self) -> ExtractOptions:
+        """Where the networks run."""
+        return ExtractOptions(
+            batch_size=self.batch_size,
+            workers=self.resolved_workers(),
+            devices=self.devices(),
+            timeout=self.timeout,
+            ray=self.ray,
+            stop=self.stop,
+        )
 
     def resolved_workers(self) -> int:
-        """The number of processes: one on an accelerator, one per core (at most 8) on the CPU.
+        """The number of processes: one per accelerator, one per core (at most 8) on the CPU.
 
-        Each process computes with one thread, so that scores do not depend on their number.
+        Each process computes with one thread, so that scores do not depend on their number. On Ray
+        it is 0, as many as the cluster has room for.
         """
         if self.workers is not None:
             return self.workers
-        return min(os.cpu_count() or 1, 8) if self.device == "cpu" else 1
+        if self.ray is not None:
+            return 0
+        return min(os.cpu_count() or 1, 8) if self.device == "cpu" else len(self.devices())
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -93,12 +124,13 @@ def score(
         LookupError: If a metric is unknown or ambiguous.
         FileNotFoundError: If weights or reference files are absent.
         StorageError: If the disk refuses; what was recorded stays.
-        WorkerDiedError: If a worker process died.
+        WorkerDiedError: If workers die before they are ready.
+        KeyboardInterrupt: If `stop` said so, when all that had begun is stored.
     """
     chosen, sets = resolve(metrics), resolve_sets(metrics)
     needs = [*(metric.needs for metric in chosen), *(metric.needs for metric in sets)]
     names = {name for need in needs for extractors in need.values() for name in extractors}
-    graph = Graph(names, options.device, options.dtype)
+    graph = Graph(names, options.devices()[0], options.dtype)
     with ExitStack() as stack:
         features = FeatureStore(options.workspace / "features.sqlite")
         stack.callback(features.close)
@@ -115,9 +147,10 @@ def score(
             (wanted for job in jobs for wanted in job.wanted()),
             graph,
             features,
-            batch_size=options.batch_size,
-            workers=options.resolved_workers(),
+            options.extract_options(),
         )
+        if options.stop():
+            raise KeyboardInterrupt
         total = sum(len(job.todo) + job.set_samples for job in jobs)
         with Progress("score", total, "samples") as progress:
             return [job.score(features, losses, progress) for job in jobs]

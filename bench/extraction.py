@@ -13,17 +13,20 @@ from pathlib import Path
 from typing import Any
 
 from idbench.canonical import fingerprint
-from idbench.executors import run_batches
+from idbench.executors import RayOptions, run_batches
 from idbench.features import FeatureStore, pack, unpack
+from idbench.generation_worker import free_memory, is_out_of_memory
 from idbench.masks import StoredMask, read_mask
 from idbench.metrics.images import ImageError, read_rgb, sha256_of
 from idbench.metrics.protocol import Extractor, Features, Item, Missing
 from idbench.metrics.registry import build_extractor, extractor_order
 from idbench.progress import Progress
+from idbench.work_queue import never
 
 log = logging.getLogger(__name__)
 
 AUTO_BATCH_SIZE = 16
+AUTO_BATCH_SIZE_ON_DEVICE = 64
 # Reasons that lie in the machine or the file system, not in the image: never kept as features.
 TRANSIENT = ("error", "unreadable_image", "changed_image", "poison")
 
@@ -117,13 +120,29 @@ class _Task:
     known: Mapping[str, bytes | Missing]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExtractOptions:
+    """Where the networks run; results do not depend on it.
+
+    `batch_size` is the most inputs that are decoded at once, None a default; a network for which
+    they are too many gets fewer. `devices` are given to the workers in turn, by default that of
+    the graph. `timeout`, `ray` and `stop` are those of `run_batches`.
+    """
+
+    batch_size: int | None = None
+    workers: int = 1
+    devices: tuple[str, ...] = ()
+    timeout: float | None = None
+    ray: RayOptions | None = None
+    in_process: bool = True
+    stop: Callable[[], bool] = never
+
+
+Wanted = Iterable[tuple[Input, Sequence[str]]]  # inputs, with the extractors to run over each
+
+
 def extract(
-    wanted: Iterable[tuple[Input, Sequence[str]]],
-    graph: Graph,
-    features: FeatureStore,
-    *,
-    batch_size: int | None,
-    workers: int,
+    wanted: Wanted, graph: Graph, features: FeatureStore, options: ExtractOptions
 ) -> Losses:
     """Runs each extractor over each input that lacks its features.
 
@@ -131,27 +150,84 @@ def extract(
 
     Raises:
         StorageError: If the disk refuses; what was stored stays.
-        WorkerDiedError: If a worker process died.
+        WorkerDiedError: If workers die before they are ready.
     """
     inputs, pending = _pending(wanted, graph, features)
     losses: dict[str, dict[str, Missing]] = defaultdict(dict)
-    batches = _batches(inputs, pending, graph, features, batch_size or AUTO_BATCH_SIZE)
-    factory = partial(_Reader, tuple(graph.order), graph.device, graph.dtype, graph.build)
+    batches = _batches(inputs, pending, graph, features, _size(options, graph))
     with Progress("extract", len(pending), "inputs") as progress:
-        for count, results in run_batches(batches, factory, workers=workers, parts=_Inputs()):
-            keep = {}
-            for (name, key), value in results.items():
-                if isinstance(value, Missing) and value.reason in TRANSIENT:
-                    losses[name][key] = value
-                else:
-                    keep[key, graph.fingerprints[name]] = value
-            features.put(keep)
+        for count, lost in _store(batches, graph, features, options):
+            for name, of_name in lost.items():
+                losses[name].update(of_name)
             progress.advance(count)
     return losses
 
 
+def extract_as_they_come(
+    groups: Iterable[Wanted], graph: Graph, features: FeatureStore, options: ExtractOptions
+) -> None:
+    """Runs extractors over groups of inputs that become known one after another.
+
+    What is lost here is for `extract` to try again and to say why.
+
+    Raises:
+        StorageError: If the disk refuses; what was stored stays.
+        WorkerDiedError: If workers die before they are ready.
+    """
+
+    def batches() -> Iterator[list[_Task]]:
+        begun: set[tuple[str, str]] = set()
+        for group in groups:
+            inputs, pending = _pending(group, graph, features)
+            fresh = {
+                key: {place: text for place, text in passes.items() if place not in begun}
+                for key, passes in pending.items()
+            }
+            begun.update(place for passes in fresh.values() for place in passes)
+            waiting = {key: passes for key, passes in fresh.items() if passes}
+            yield from _batches(inputs, waiting, graph, features, _size(options, graph))
+
+    for _ in _store(batches(), graph, features, options):
+        pass
+
+
+def _size(options: ExtractOptions, graph: Graph) -> int:
+    if options.batch_size is not None:
+        return options.batch_size
+    return AUTO_BATCH_SIZE if graph.device.startswith("cpu") else AUTO_BATCH_SIZE_ON_DEVICE
+
+
+def _store(
+    batches: "Iterable[list[_Task]]", graph: Graph, features: FeatureStore, options: ExtractOptions
+) -> Iterator[tuple[int, dict[str, dict[str, Missing]]]]:
+    """Runs batches and stores what they find; yields how many inputs, and what was lost."""
+    factories = [
+        partial(_Reader, tuple(graph.order), device, graph.dtype, graph.build)
+        for device in options.devices or (graph.device,)
+    ]
+    for count, results in run_batches(
+        batches,
+        factories,
+        workers=options.workers,
+        parts=_Inputs(),
+        timeout=options.timeout,
+        ray=options.ray,
+        in_process=options.in_process,
+        stop=options.stop,
+    ):
+        keep: dict[tuple[str, str], bytes | Missing] = {}
+        lost: dict[str, dict[str, Missing]] = defaultdict(dict)
+        for (name, key), value in results.items():
+            if isinstance(value, Missing) and value.reason in TRANSIENT:
+                lost[name][key] = value
+            else:
+                keep[key, graph.fingerprints[name]] = value
+        features.put(keep)
+        yield count, lost
+
+
 def _pending(
-    wanted: Iterable[tuple[Input, Sequence[str]]], graph: Graph, features: FeatureStore
+    wanted: Wanted, graph: Graph, features: FeatureStore
 ) -> tuple[dict[str, Input], dict[str, dict[tuple[str, str], str | None]]]:
     """Inputs by key; and per input key the (extractor, key) passes to run, with their texts."""
     inputs: dict[str, Input] = {}
@@ -217,7 +293,8 @@ class _Reader:
 
     def __init__(self, order: Sequence[str], device: str, dtype: str, build: Build) -> None:
         self._extractors = {name: build(name, device=device, dtype=dtype) for name in order}
-        if device == "cpu":
+        self._fits: dict[str, int] = {}  # the largest batch of a network, once one was too large
+        if device.startswith("cpu"):
             _use_one_thread()
 
     def __call__(self, tasks: Sequence[_Task]) -> _Results:
@@ -247,13 +324,36 @@ class _Reader:
                         items.append(
                             Item(image=image, text=step.text, mask=mask, features=features)
                         )
-            found.update(zip(places, _run(extractor, items), strict=True))
+            found.update(zip(places, self._run(extractor, items), strict=True))
         return len(tasks), {
             (step.extractor, step.key): value if isinstance(value, Missing) else pack(value)
             for task in tasks
             for step in task.passes
             for value in [found[step.extractor, step.key]]
         }
+
+    def _run(self, extractor: Extractor, items: Sequence[Item]) -> list[Features | Missing]:
+        """Features per item; an item on which the extractor raises gets the error as its reason."""
+        size = self._fits.get(extractor.name, len(items))
+        if size < len(items):
+            parts = [items[start : start + size] for start in range(0, len(items), size)]
+            return [found for part in parts for found in self._run(extractor, part)]
+        if not items:
+            return []
+        try:
+            return list(extractor(items))
+        except Exception as error:  # one bad input must not cost the others theirs
+            hungry = is_out_of_memory(error)
+            if len(items) == 1:
+                log.warning("extractor %s failed", extractor.name, exc_info=True)
+                text = f"{extractor.name}: {type(error).__name__}: {error}"
+                return [Missing("error", text[:2000])]
+        # Out of the handler: the error no longer holds what the batch had in memory.
+        if hungry:
+            self._fits[extractor.name] = len(items) // 2
+            free_memory()
+            return self._run(extractor, items)
+        return [self._run(extractor, [item])[0] for item in items]
 
 
 def _read(entry: Input) -> Any:
@@ -276,19 +376,6 @@ def _mask(entry: Input) -> Any:
         return read_mask(entry.mask)
     except (ImageError, OSError) as error:
         return Missing("unreadable_image", str(error))
-
-
-def _run(extractor: Extractor, items: Sequence[Item]) -> list[Features | Missing]:
-    """Features per item; an item on which the extractor raises gets the error as its reason."""
-    if not items:
-        return []
-    try:
-        return list(extractor(items))
-    except Exception as error:  # one bad input must not cost the others theirs
-        if len(items) > 1:
-            return [_run(extractor, [item])[0] for item in items]
-        log.warning("extractor %s failed", extractor.name, exc_info=True)
-        return [Missing("error", f"{extractor.name}: {type(error).__name__}: {error}"[:2000])]
 
 
 def _use_one_thread() -> None:

@@ -1,36 +1,48 @@
 """A method over a suite: images and records; resumable at every sample."""
 
+import hashlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-from idbench.environment import environment
-from idbench.executors import run_batches
+import numpy as np
+
+from idbench.batch_sizes import AUTO_ON_CPU, AUTO_ON_DEVICE, BatchMemory, BatchSearch
+from idbench.canonical import fingerprint
+from idbench.devices import devices_of
+from idbench.environment import device_name, environment
+from idbench.executors import RayOptions, run_batches
 from idbench.generation_worker import Batch, Generator, Unit, Units, close
 from idbench.method_spec import MethodSpec
-from idbench.methods.protocol import Capabilities, Method
+from idbench.methods.protocol import Method
 from idbench.progress import Progress
-from idbench.prompts.cases import Case, hashed_seed
+from idbench.prompts.cases import Case, Reference, hashed_seed
 from idbench.prompts.materialise import materialise
 from idbench.prompts.suites import Suite
 from idbench.prompts.tags import case_tags
 from idbench.records import Sample
 from idbench.requests import distractors
 from idbench.store import SHARDS, RunIdentity, RunStore
+from idbench.work_queue import never
 
-AUTO_BATCH_SIZE = 8
+Recorded = Callable[[Path, Sequence[Sample]], None]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GenerateOptions:
     """How to generate. `size` is (width, height); None leaves it to the method.
 
-    `timeout` is the longest that one batch may take, in seconds, the loading of the method
-    included; with it or with several `workers`, a process that dies or hangs is replaced.
+    `batch_size` is the most samples in a batch, None as many as memory holds. `timeout` is the
+    longest that one batch may take, in seconds, the loading of the method included; with it or
+    with several `workers`, a process that dies or hangs is replaced. `workers` None is one per
+    device; `device` may list several ("cuda:0,cuda:1").
+    With `ray` the workers are on a Ray cluster. They write images into the run, on a file system
+    that all nodes share, or each into `node_store`, a folder of its node, and the images are
+    collected at the end. When `stop` says so, only what has begun is finished.
     `shard` is (number from 1, count): only the cases of that share, in `shards/` of the workspace.
     `suite_target` is the folder of a suite that has no name here, so that scoring finds it again.
     """
@@ -43,11 +55,20 @@ class GenerateOptions:
     seed: int | None = None
     size: tuple[int, int] | None = None
     batch_size: int | None = None
-    workers: int = 1
+    workers: int | None = None
     timeout: float | None = None
     device: str = "cpu"
     dtype: str = "float32"
     retry_failed: bool = False
+    ray: RayOptions | None = None
+    node_store: Path | None = None
+    stop: Callable[[], bool] = never
+
+    def devices(self) -> tuple[str, ...]:
+        """One device per worker, in turn; on Ray each worker sees only its own."""
+        if self.ray is not None:
+            return (self.device.partition(":")[0],)
+        return devices_of(self.device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,59 +104,110 @@ def sample_seed(policy: str, case_id: str, sample: int) -> int:
 
 
 def generate(
-    suite: Suite, methods: Sequence[MethodSpec], options: GenerateOptions
+    suite: Suite,
+    methods: Sequence[MethodSpec],
+    options: GenerateOptions,
+    recorded: Recorded | None = None,
 ) -> list[Generated]:
     """Makes the images that are still missing, one run per method.
 
     A method that is finished is left as it is. A sample that fails is recorded with its reason and
-    is tried again only with `retry_failed`.
+    is tried again only with `retry_failed`. `recorded` is told of a run's directory and samples
+    when they are on record.
 
     Raises:
         LookupError: If a method is unknown.
         ValueError: If its arguments are wrong or it cannot do the suite.
         StorageError: If the disk refuses; what was recorded stays.
-        WorkerDiedError: If a worker process died.
+        WorkerDiedError: If workers die before they are ready.
+        KeyboardInterrupt: If `stop` said so, when all that had begun is on record.
     """
+    if options.node_store is not None and options.ray is None:
+        raise ValueError("--node-store is for the nodes of a Ray cluster: add --executor ray")
     materialise(suite, options.data_root)
-    cases = suite.cases[: options.limit] if options.limit else suite.cases
-    workspace = options.workspace
+    devices = options.devices()
+    workspace = options.workspace if options.ray is None else options.workspace.resolve()
     if options.shard is not None:
-        number, count = options.shard
-        cases = [case for case in cases if shard_of(case.case_id, count) == number]
         workspace = shard_folder(workspace, options.shard)
     with ExitStack() as stack:
-        stores, jobs, kept, total = [], [], [], 0
+        memory = BatchMemory(workspace)
+        runs: list[_Run] = []
         for number, spec in enumerate(methods):
-            method = spec.build(options.device, options.dtype)
+            method = spec.build(devices[0], options.dtype)
             _require(method, suite)
             identity = _identity(suite, spec, method, options)
             store = stack.enter_context(RunStore.create(workspace, identity))
             stack.enter_context(store.writing())
-            plan(store, suite, cases)
-            todo = _todo(store, cases, options.retry_failed)
-            kept.append(len(store.samples("ok")))
-            stores.append(store)
-            jobs.append(_batches(number, spec, method.capabilities, store, suite, todo, options))
+            if options.limit or options.shard or store.counts().total() < _planned(suite):
+                plan(store, suite, _chosen(suite, options))
+            runs.append(_Run(number, spec, method, store, suite, options, memory, workspace))
             close(method)
-            total += len(todo)
-        made, failed = [0] * len(stores), [0] * len(stores)
-        batches = chain.from_iterable(jobs)
-        with Progress("generate", total, "images") as progress:
-            factory = partial(
-                Generator, options.data_root, options.device, options.dtype, options.size
-            )
+        _collect(runs, options)
+        todo = [run.todo() for run in runs]
+        kept = [run.store.counts()["ok"] - run.lost for run in runs]
+        made, failed = [0] * len(runs), [0] * len(runs)
+        with Progress("generate", sum(todo), "images") as progress:
             results = run_batches(
-                batches, factory, workers=options.workers, parts=Units(), timeout=options.timeout
+                chain.from_iterable(run.batches() for run in runs),
+                [
+                    partial(Generator, options.data_root, device, options.dtype, options.size)
+                    for device in devices
+                ],
+                workers=_workers(options, devices),
+                parts=Units(),
+                timeout=options.timeout,
+                ray=options.ray,
+                stop=options.stop,
             )
-            for run, samples in results:
-                stores[run].record(samples)
-                made[run] += sum(sample.status == "ok" for sample in samples)
-                failed[run] += sum(sample.status == "failed" for sample in samples)
-                progress.advance(len(samples))
+            for result in results:
+                run = runs[result.run]
+                run.store.record(result.samples)
+                run.search.learn(result.fitted, result.refused)
+                if options.batch_size is None:
+                    memory.keep(run.memory_key, run.search)
+                made[result.run] += sum(sample.status == "ok" for sample in result.samples)
+                failed[result.run] += sum(sample.status == "failed" for sample in result.samples)
+                if recorded is not None:
+                    recorded(run.store.directory, result.samples)
+                progress.advance(len(result.samples))
+        _collect(runs, options)
+        if options.stop():
+            raise KeyboardInterrupt
         return [
-            Generated(store.directory, made[run], failed[run], kept[run], _reasons(store))
-            for run, store in enumerate(stores)
+            Generated(
+                run.store.directory,
+                made[run.number],
+                failed[run.number],
+                kept[run.number],
+                run.store.failures(),
+            )
+            for run in runs
         ]
+
+
+def _workers(options: GenerateOptions, devices: Sequence[str]) -> int:
+    if options.workers is not None:
+        return options.workers
+    return len(devices) if options.ray is None else 0  # 0: as many as the cluster has room for
+
+
+def _planned(suite: Suite) -> int:
+    return suite.distinct * suite.samples_per_case
+
+
+def _chosen(suite: Suite, options: GenerateOptions) -> Iterator[Case]:
+    """The cases of the limit and the shard, one at a time."""
+    cases: Iterable[Case] = suite.cases[: options.limit] if options.limit else suite.cases
+    for case in cases:
+        if options.shard is None or shard_of(case.case_id, options.shard[1]) == options.shard[0]:
+            yield case
+
+
+def _collect(runs: "Sequence[_Run]", options: GenerateOptions) -> None:
+    if options.ray is not None and options.node_store is not None:
+        from idbench.ray_collection import collect
+
+        collect([(run.store, run.directory) for run in runs], options.ray)
 
 
 def shard_of(case_id: str, count: int) -> int:
@@ -146,10 +218,6 @@ def shard_of(case_id: str, count: int) -> int:
 def shard_folder(workspace: Path, shard: tuple[int, int]) -> Path:
     """The workspace of one shard."""
     return workspace / SHARDS / f"{shard[0]}-of-{shard[1]}"
-
-
-def _reasons(store: RunStore) -> Counter[tuple[str, str]]:
-    return Counter((s.reason or "error", s.detail or "") for s in store.samples("failed"))
 
 
 def _identity(
@@ -173,7 +241,7 @@ def _identity(
         },
         seed_policy=seed_policy(suite, options.seed),
         size=options.size,
-        environment=environment(options.device),
+        environment=environment(options.devices()[0]) | {"device": options.device},
     )
 
 
@@ -186,7 +254,7 @@ def _require(method: Method, suite: Suite) -> None:
         )
 
 
-def plan(store: RunStore, suite: Suite, cases: Sequence[Case]) -> None:
+def plan(store: RunStore, suite: Suite, cases: Iterable[Case]) -> None:
     """Records what is to be made: every case and sample with its seed, identity and tags."""
     policy = store.identity.seed_policy
     store.plan(
@@ -206,41 +274,110 @@ def plan(store: RunStore, suite: Suite, cases: Sequence[Case]) -> None:
     )
 
 
-def _todo(store: RunStore, cases: Sequence[Case], retry_failed: bool) -> list[Sample]:
-    """Samples of `cases` without an image, and those whose image is gone from the folder."""
-    planned = {case.case_id for case in cases}
-    todo = store.samples("pending") + (store.samples("failed") if retry_failed else [])
-    todo += [
-        sample
-        for sample in store.samples("ok")
-        if sample.path and not (store.directory / sample.path).is_file()
-    ]
-    return sorted((s for s in todo if s.case_id in planned), key=lambda s: (s.case_id, s.sample))
+class _Run:
+    """One method over the suite: what is left to make, and the batches for it."""
 
+    def __init__(
+        self,
+        number: int,
+        spec: MethodSpec,
+        method: Method,
+        store: RunStore,
+        suite: Suite,
+        options: GenerateOptions,
+        memory: BatchMemory,
+        workspace: Path,
+    ) -> None:
+        self.number, self.store = number, store
+        self._spec, self._suite, self._options = spec, suite, options
+        self._distractor = method.capabilities.distractor
+        self.directory = store.directory  # where images are written: on the node, if it keeps them
+        if options.node_store is not None:
+            self.directory = options.node_store / store.directory.relative_to(workspace)
+        # Not the suite: other prompts need no other memory.
+        self.memory_key = fingerprint(
+            {
+                "method": store.identity.method["fingerprint"],
+                "size": options.size,
+                "dtype": options.dtype,
+                "device": device_name(self._options.devices()[0]),
+            }
+        )
+        self.search = _search(options, method, memory, self.memory_key)
+        self.lost = 0
+        self._lost: set[tuple[str, int]] = set()
+        self._only: set[str] | None = None
+        if options.limit:
+            self._only = {case.case_id for case in _chosen(suite, options)}
 
-def _batches(
-    run: int,
-    spec: MethodSpec,
-    capabilities: Capabilities,
-    store: RunStore,
-    suite: Suite,
-    todo: Sequence[Sample],
-    options: GenerateOptions,
-) -> Iterator[Batch]:
-    aliases = Counter(case.alias for case in suite.cases)
-    others = distractors(suite.cases) if capabilities.distractor else {}
-    size = options.batch_size or AUTO_BATCH_SIZE
-    size = max(1, min(size, capabilities.max_batch_size or size))
-    for start in range(0, len(todo), size):
-        units = tuple(
-            Unit(
+    def todo(self) -> int:
+        """How many samples are to be made; finds the images that are gone from the folder."""
+        self._lost = {
+            (sample.case_id, sample.sample)
+            for sample in self.store.walk(("ok",))
+            if sample.path and not (self.store.directory / sample.path).is_file()
+        }
+        self.lost = len(self._lost)
+        if self._only is not None:
+            return sum(1 for _ in self._samples())
+        counts = self.store.counts()
+        again = counts["failed"] if self._options.retry_failed else 0
+        return counts["pending"] + again + self.lost
+
+    def batches(self) -> Iterator[Batch]:
+        """What is left, in batches of the size that is right by then."""
+        units: list[Unit] = []
+        repeated: set[int] | None = None
+        others: dict[str, Reference] = {}
+        for sample in self._samples():
+            if repeated is None:  # asked for only when there is something to make
+                repeated = _repeated_aliases(self._suite)
+                others = distractors(self._suite.cases) if self._distractor else {}
+            case = self._suite.case(sample.case_id)
+            unit = Unit(
                 case=case,
                 sample=sample.sample,
                 seed=sample.seed,
-                alias=case.alias if aliases[case.alias] == 1 else "",
+                alias="" if _alias_number(case.alias) in repeated else case.alias,
                 distractor=others.get(sample.case_id),
             )
-            for sample in todo[start : start + size]
-            for case in [suite.case(sample.case_id)]
-        )
-        yield Batch(run=run, spec=spec, directory=store.directory, units=units)
+            units.append(unit)
+            if len(units) >= self.search.size:
+                yield self._batch(units)
+                units = []
+        if units:
+            yield self._batch(units)
+
+    def _batch(self, units: Sequence[Unit]) -> Batch:
+        return Batch(run=self.number, spec=self._spec, directory=self.directory, units=tuple(units))
+
+    def _samples(self) -> Iterator[Sample]:
+        statuses = ["pending"] + (["failed"] if self._options.retry_failed else [])
+        statuses += ["ok"] if self._lost else []
+        for sample in self.store.walk(statuses):
+            if self._only is not None and sample.case_id not in self._only:
+                continue
+            if sample.status != "ok" or (sample.case_id, sample.sample) in self._lost:
+                yield sample
+
+
+def _search(options: GenerateOptions, method: Method, memory: BatchMemory, key: str) -> BatchSearch:
+    allowed = method.capabilities.max_batch_size
+    if options.batch_size is not None:
+        size = min(options.batch_size, allowed or options.batch_size)
+        return BatchSearch(size, size)
+    on_cpu = options.device.startswith("cpu")
+    most = AUTO_ON_CPU if on_cpu else AUTO_ON_DEVICE
+    most = min(most, allowed or most)
+    return memory.search(key, start=most if on_cpu else 1, most=most)
+
+
+def _alias_number(alias: str) -> int:
+    return int.from_bytes(hashlib.blake2b(alias.encode(), digest_size=8).digest(), "big")
+
+
+def _repeated_aliases(suite: Suite) -> set[int]:
+    """Numbers of the aliases that several cases have; eight bytes of memory per case."""
+    numbers = np.fromiter((_alias_number(case.alias) for case in suite.cases), dtype=np.uint64)
+    unique, counts = np.unique(numbers, return_counts=True)
+    return {int(number) for number in unique[counts > 1]}

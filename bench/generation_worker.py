@@ -1,8 +1,10 @@
 """The worker that generates: holds a method, asks it in batches, writes images, returns records."""
 
+import gc
 import hashlib
 import io
 import logging
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -49,6 +51,20 @@ class Batch:
     units: tuple[Unit, ...]
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Made:
+    """What became of a batch.
+
+    `fitted` is the most samples that the method was asked for at once and had the memory for;
+    `refused` the fewest for which it had not, if there were any.
+    """
+
+    run: int
+    samples: list[Sample]
+    fitted: int = 0
+    refused: int | None = None
+
+
 class Units:
     """Batches of samples, for the executor: one sample is the smallest part."""
 
@@ -56,10 +72,11 @@ class Units:
         """One batch per sample."""
         return [replace(batch, units=(unit,)) for unit in batch.units]
 
-    def poison(self, batch: Batch, detail: str) -> tuple[int, list[Sample]]:
+    def poison(self, batch: Batch, detail: str) -> Made:
         """The records of samples that killed their worker."""
         lost = Failure("poison", detail)
-        return batch.run, [_finish(batch.directory, unit, lost, 0.0) for unit in batch.units]
+        samples = [_finish(batch.directory, unit, lost, 0.0) for unit in batch.units]
+        return Made(run=batch.run, samples=samples)
 
 
 class Generator:
@@ -72,11 +89,10 @@ class Generator:
         self._data_root, self._device, self._dtype, self._size = data_root, device, dtype, size
         self._run: int | None = None
         self._method: Method | None = None
-        self._fits: int | None = (
-            None  # the largest batch for which memory sufficed, once it did not
-        )
+        self._fitted = 0  # as in `Made`, for the batch at hand
+        self._refused: int | None = None
 
-    def __call__(self, batch: Batch) -> tuple[int, list[Sample]]:
+    def __call__(self, batch: Batch) -> Made:
         """Makes the images of a batch and returns its run with the records."""
         if self._method is None or self._run != batch.run:
             if self._method is not None:
@@ -84,24 +100,26 @@ class Generator:
             self._method = None  # frees the old pipeline before the new one is loaded
             self._method = batch.spec.build(self._device, self._dtype)
             keep_in(self._method, batch.directory / KEPT)
-            self._run, self._fits = batch.run, None
+            self._run = batch.run
+        self._fitted, self._refused = 0, None
         most = self._method.capabilities.max_people
         requests: list[Request | Failure] = [self._request(unit, most) for unit in batch.units]
         start = time.perf_counter()
         made = iter(self._ask(self._method, [r for r in requests if isinstance(r, Request)]))
         results = [next(made) if isinstance(r, Request) else r for r in requests]
         seconds = (time.perf_counter() - start) / len(batch.units)
-        return batch.run, [
+        samples = [
             _finish(batch.directory, unit, result, seconds)
             for unit, result in zip(batch.units, results, strict=True)
         ]
+        return Made(run=batch.run, samples=samples, fitted=self._fitted, refused=self._refused)
 
     def _ask(self, method: Method, requests: Sequence[Request]) -> list[Answer]:
         """Asks for a batch, in parts where it is more than memory holds.
 
         When the method raises, it is asked one by one, so that the fault falls on the right one.
         """
-        size = min(self._fits or len(requests), len(requests))
+        size = min((self._refused or 2 * len(requests)) // 2, len(requests))
         if size < len(requests):
             parts = [requests[start : start + size] for start in range(0, len(requests), size)]
             return [answer for part in parts for answer in self._ask(method, part)]
@@ -114,15 +132,20 @@ class Generator:
         except (StorageError, StoppedError):
             raise
         except Exception as error:  # whatever a method raises is that sample's failure
-            if len(requests) > 1:
-                if _is_out_of_memory(error):
-                    self._fits = len(requests) // 2
-                    return self._ask(method, requests)
-                return [self._ask(method, [request])[0] for request in requests]
-            log.warning("%s failed on %s", method.name, requests[0].case_id, exc_info=True)
-            reason = "out_of_memory" if _is_out_of_memory(error) else "error"
-            return [Failure(reason, f"{type(error).__name__}: {error}"[:2000])]
-        return [_encoded(r, answer) for r, answer in zip(requests, answers, strict=True)]
+            hungry = is_out_of_memory(error)
+            if len(requests) == 1:
+                log.warning("%s failed on %s", method.name, requests[0].case_id, exc_info=True)
+                reason = "out_of_memory" if hungry else "error"
+                return [Failure(reason, f"{type(error).__name__}: {error}"[:2000])]
+        else:
+            self._fitted = max(self._fitted, len(requests))
+            return [_encoded(r, answer) for r, answer in zip(requests, answers, strict=True)]
+        # Out of the handler: the error no longer holds what the batch had in memory.
+        if hungry:
+            self._refused = len(requests)
+            free_memory()
+            return self._ask(method, requests)
+        return [self._ask(method, [request])[0] for request in requests]
 
     def _request(self, unit: Unit, most_people: int) -> Request | Failure:
         people = len({reference.person for reference in unit.case.references})
@@ -142,9 +165,18 @@ class Generator:
             return Failure("bad_reference", str(error))
 
 
-def _is_out_of_memory(error: Exception) -> bool:
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether a smaller batch could help."""
     # By name, because torch may not be installed; its error is no MemoryError.
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def free_memory() -> None:
+    """Gives back what an accelerator still keeps of a batch that did not fit."""
+    gc.collect()
+    torch: Any = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
 
 
 def _encoded(request: Request, answer: object) -> Answer:

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from idbench.extraction import Graph, Input, extract, text_input
+from idbench.extraction import ExtractOptions, Graph, Input, extract, text_input
 from idbench.features import FeatureStore
 from idbench.metrics.images import read_rgb, sha256_of
 from idbench.metrics.protocol import (
@@ -322,7 +322,7 @@ def _time_engine(
         for role, entry in of_item.items()
         if role in roles
     )
-    losses = extract(wanted, graph, features, batch_size=args.batch_size, workers=1)
+    losses = extract(wanted, graph, features, ExtractOptions(batch_size=args.batch_size))
     if any(losses.values()):
         raise RuntimeError(f"a network failed: {next(v for v in losses.values() if v)}")
     with times.of("metrics"):

@@ -9,6 +9,7 @@ import fcntl
 import json
 import os
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,6 +44,7 @@ CREATE TABLE IF NOT EXISTS set_scores (
 """
 
 SHARDS = "shards"  # the folder of a workspace in which the shards of a run are made
+WALK_PAGE = 1000  # rows held at a time
 SAMPLE_FIELDS = tuple(field.name for field in dataclasses.fields(Sample))
 
 # A sample with its identity, multiplicity and tags.
@@ -239,6 +241,37 @@ class RunStore:
             values,
         )
         return [Sample(**dict(zip(SAMPLE_FIELDS, row, strict=True))) for row in rows]
+
+    def walk(self, statuses: Sequence[str]) -> Iterator[Sample]:
+        """Samples of some statuses in order of case id and sample, in constant memory.
+
+        The run may be written meanwhile.
+        """
+        query = (
+            f"SELECT {', '.join(SAMPLE_FIELDS)} FROM samples WHERE (case_id, sample) > (?, ?) "
+            f"AND status IN ({', '.join('?' * len(statuses))}) ORDER BY case_id, sample LIMIT ?"
+        )
+        place: tuple[str, int] = ("", -1)
+        while True:
+            rows = self._database.execute(query, (*place, *statuses, WALK_PAGE)).fetchall()
+            for row in rows:
+                yield Sample(**dict(zip(SAMPLE_FIELDS, row, strict=True)))
+            if len(rows) < WALK_PAGE:
+                return
+            place = rows[-1][0], rows[-1][1]
+
+    def counts(self) -> Counter[str]:
+        """How many samples have each status."""
+        rows = self._database.execute("SELECT status, COUNT(*) FROM samples GROUP BY status")
+        return Counter(dict(rows.fetchall()))
+
+    def failures(self) -> Counter[tuple[str, str]]:
+        """How many samples have no image for each reason and detail."""
+        rows = self._database.execute(
+            "SELECT COALESCE(reason, 'error'), COALESCE(detail, ''), COUNT(*) FROM samples "
+            "WHERE status = 'failed' GROUP BY 1, 2"
+        )
+        return Counter({(reason, detail): count for reason, detail, count in rows})
 
     def record(self, samples: Iterable[Sample]) -> None:
         """Writes what became of samples, in one transaction.

@@ -12,6 +12,7 @@ from idbench.generation_worker import KEPT
 from idbench.methods.wrappers.spending import LEDGER, spent_in
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import load_suite
+from idbench.stopping import stop_on_signals
 
 REASONS_SHOWN = 3
 DETAIL_SHOWN = 300
@@ -26,7 +27,8 @@ def run(args: argparse.Namespace) -> int:
     """Makes what is missing; 1 if more samples failed than allowed."""
     config = read_config(args.config, options.flags(args))
     suite = load_suite(config.suite, data_root=data_root())
-    done = generate(suite, config.method_specs(), options.generate_options(config))
+    with stop_on_signals() as stop:
+        done = generate(suite, config.method_specs(), options.generate_options(config, stop))
     report(done)
     return exit_code(done, config.max_failures)
 

@@ -1,6 +1,7 @@
 """The flags that several verbs share."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -8,10 +9,11 @@ from idbench.config import RunConfig
 from idbench.evaluate import ScoreOptions
 from idbench.generate import GenerateOptions, shard_folder
 from idbench.prompts.sources import data_root
+from idbench.work_queue import never
 
 
 def add_compute(parser: argparse.ArgumentParser) -> None:
-    """Adds batch size, workers, device and dtype."""
+    """Adds batch size, workers, device, dtype, time limit and executor."""
     parser.add_argument(
         "--batch-size", type=_count_or_auto, metavar="N", help="images per batch (default auto)"
     )
@@ -19,16 +21,19 @@ def add_compute(parser: argparse.ArgumentParser) -> None:
         "--workers",
         type=_count_or_auto,
         metavar="N",
-        help="worker processes (default auto: one to generate; to score one per core, or one on a "
-        "GPU); results do not depend on it",
+        help="worker processes (default auto: one per device; to score on the CPU one per core; "
+        "on Ray as many as there is room for); results do not depend on it",
     )
-    parser.add_argument("--device", metavar="NAME", help="cpu (default), cuda, cuda:1, mps")
+    parser.add_argument(
+        "--device", metavar="NAME", help="cpu (default), cuda, cuda:0,cuda:1, cuda:* (all), mps"
+    )
     parser.add_argument(
         "--dtype", choices=["float32", "float16", "bfloat16"], help="default float32"
     )
     parser.add_argument(
         "--retry-failed", action="store_true", default=None, help="try failed samples again"
     )
+    _add_executor(parser)
 
 
 def add_generate(parser: argparse.ArgumentParser) -> None:
@@ -63,13 +68,13 @@ def add_generate(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-failures", type=float, metavar="SHARE", help="allowed share of failures (default 0)"
     )
-    parser.add_argument(
-        "--timeout",
-        type=float,
-        metavar="SECONDS",
-        help="end a batch that takes longer; its samples are tried again one by one (default none)",
-    )
     add_compute(parser)
+    parser.add_argument(
+        "--node-store",
+        metavar="DIR",
+        help="folder of each node for its images, where nodes share no file system; collected at "
+        "the end",
+    )
 
 
 def flags(args: argparse.Namespace) -> dict[str, Any]:
@@ -89,7 +94,7 @@ def flags(args: argparse.Namespace) -> dict[str, Any]:
     return given
 
 
-def generate_options(config: RunConfig) -> GenerateOptions:
+def generate_options(config: RunConfig, stop: Callable[[], bool] = never) -> GenerateOptions:
     """How the configuration wants to generate."""
     return GenerateOptions(
         workspace=Path(config.output),
@@ -100,15 +105,18 @@ def generate_options(config: RunConfig) -> GenerateOptions:
         seed=config.seed,
         size=(config.size[0], config.size[1]) if config.size else None,
         batch_size=None if config.batch_size == "auto" else config.batch_size,
-        workers=1 if config.workers == "auto" else config.workers,
+        workers=None if config.workers == "auto" else config.workers,
         timeout=config.timeout,
         device=config.device,
         dtype=config.dtype,
         retry_failed=config.retry_failed,
+        ray=config.ray(scoring=False),
+        node_store=Path(config.node_store) if config.node_store else None,
+        stop=stop,
     )
 
 
-def score_options(config: RunConfig) -> ScoreOptions:
+def score_options(config: RunConfig, stop: Callable[[], bool] = never) -> ScoreOptions:
     """How the configuration wants to score."""
     workspace, shard = Path(config.output), config.shard_pair()
     return ScoreOptions(
@@ -120,6 +128,37 @@ def score_options(config: RunConfig) -> ScoreOptions:
         dtype=config.dtype,
         base=Path(config.base) if config.base else None,
         retry_failed=config.retry_failed,
+        timeout=config.timeout,
+        ray=config.ray(scoring=True),
+        stop=stop,
+    )
+
+
+def _add_executor(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout",
+        type=float,
+        metavar="SECONDS",
+        help="end a batch that takes longer; its samples are tried again one by one (default none)",
+    )
+    group = parser.add_argument_group("many machines")
+    group.add_argument(
+        "--executor", choices=["local", "ray"], help="ray: workers on a Ray cluster (extra ray)"
+    )
+    group.add_argument(
+        "--ray-address",
+        metavar="ADDRESS",
+        help="of the cluster, or auto; without it one is started on this machine",
+    )
+    group.add_argument(
+        "--ray-gpus", type=float, metavar="SHARE", help="of a GPU per generating worker"
+    )
+    group.add_argument(
+        "--ray-score-gpus", type=float, metavar="SHARE", help="of a GPU per scoring worker"
+    )
+    group.add_argument("--ray-cpus", type=float, metavar="N", help="CPUs per worker (default 1)")
+    group.add_argument(
+        "--ray-dashboard", action="store_true", default=None, help="serve it, on loopback"
     )
 
 

@@ -5,10 +5,12 @@ import sys
 from pathlib import Path
 
 from idbench.commands import options
-from idbench.evaluate import Scored, ScoreOptions, score
+from idbench.config import RunConfig, read_config
+from idbench.evaluate import Scored, score
 from idbench.importing import SUITE_FOLDER
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import Suite, load_suite
+from idbench.stopping import stop_on_signals
 from idbench.store import RunError, RunStore, find_runs
 
 
@@ -23,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAMES",
         help="names of `idbench list metrics`, separated by commas (default embedded)",
     )
-    parser.add_argument(
-        "--base", type=Path, metavar="RUN", help="run of the model without identity"
-    )
+    parser.add_argument("--base", metavar="RUN", help="run of the model without identity")
     options.add_compute(parser)
 
 
@@ -35,21 +35,17 @@ def run(args: argparse.Namespace) -> int:
     directories = find_runs(args.runs)
     jobs = [(directory, suite_of(directory, root)) for directory in directories]
     workspace = directories[0].parent.parent
-    auto = (None, "auto")
-    done = score(
-        jobs,
-        [name for name in args.metrics.split(",") if name],
-        ScoreOptions(
-            workspace=workspace,
-            data_root=root,
-            batch_size=None if args.batch_size in auto else args.batch_size,
-            workers=None if args.workers in auto else args.workers,
-            device=args.device or "cpu",
-            dtype=args.dtype or "float32",
-            base=args.base,
-            retry_failed=bool(args.retry_failed),
-        ),
-    )
+    metrics = [name for name in args.metrics.split(",") if name]
+    given = {
+        key: value
+        for key, value in vars(args).items()
+        if key in RunConfig.__dataclass_fields__ and value is not None
+    }
+    # What was generated the runs say; here the configuration only says how to score.
+    given |= {"suite": "", "methods": [""], "metrics": metrics, "output": str(workspace)}
+    config = read_config(None, given)
+    with stop_on_signals() as stop:
+        done = score(jobs, metrics, options.score_options(config, stop))
     report(done)
     return 0
 

@@ -6,13 +6,10 @@ from pathlib import Path
 
 from idbench.commands import options
 from idbench.commands.generate import exit_code
-from idbench.commands.generate import report as report_generated
 from idbench.commands.pareto import draw
-from idbench.commands.score import report as report_scored
+from idbench.commands.run import generate_and_score
 from idbench.commands.table import print_table
 from idbench.config import read_config
-from idbench.evaluate import score
-from idbench.generate import generate
 from idbench.method_spec import MethodSpec
 from idbench.methods.registry import method_parameters
 from idbench.prompts.sources import data_root
@@ -58,10 +55,7 @@ def run(args: argparse.Namespace) -> int:
         for value in sweep.values
     ]
     suite = load_suite(config.suite, data_root=data_root())
-    done = generate(suite, specs, options.generate_options(config))
-    report_generated(done)
-    runs = [(entry.directory, suite) for entry in done]
-    report_scored(score(runs, config.metrics, options.score_options(config)))
+    done = generate_and_score(config, suite, specs)
     directories = [entry.directory for entry in done]
     print_table(directories, args.columns, sort="label")
     if args.x:

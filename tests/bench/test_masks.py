@@ -9,7 +9,7 @@ from PIL import Image
 from idbench import evaluate, extraction
 from idbench.cli import main
 from idbench.evaluate import ScoreOptions, score
-from idbench.extraction import Graph, Input, extract
+from idbench.extraction import ExtractOptions, Graph, Input, extract
 from idbench.features import FeatureStore
 from idbench.generate import GenerateOptions, generate
 from idbench.masks import import_masks, masks_in, read_mask
@@ -109,7 +109,7 @@ def test_an_image_is_read_with_its_mask_and_again_when_one_arrives(folders, tmp_
 
     def found():
         entry = Input(key, path, mask=masks_in(tmp_path / "data").get(key))
-        extract([(entry, ["subject.masks"])], graph, store, batch_size=None, workers=1)
+        extract([(entry, ["subject.masks"])], graph, store, ExtractOptions())
         own = graph.key("subject.masks", entry)
         return store.get([own], graph.fingerprints["subject.masks"])[own]
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from idbench.extraction import Graph, Input, extract
+from idbench.extraction import ExtractOptions, Graph, Input, extract
 from idbench.features import FeatureStore
 from idbench.metrics.images import sha256_of
 from idbench.observations import _subject
@@ -49,8 +49,7 @@ def test_one_image_is_read_once_per_word(image, tmp_path):
             [(cat, ["subject"]), (dog, ["subject"]), (cat, ["subject"])],
             graph,
             store,
-            batch_size=None,
-            workers=1,
+            ExtractOptions(),
         )
     assert sorted(map(str, seen)) == ["cat", "hound"]
     keys = [graph.key("subject", entry) for entry in (cat, dog)]
