@@ -28,6 +28,8 @@ RECIPES: tuple[str, ...] = (
     "ip-adapter-faceid-plusv2-sd15",
     "ip-adapter-faceid-plusv2-sdxl",
     "ip-adapter-flux",
+    "instantid",
+    "photomaker-v2",
     "flux-kontext",
     "flux-redux",
     "flux2",
@@ -36,8 +38,15 @@ RECIPES: tuple[str, ...] = (
     "instruct-pix2pix",
     "omnigen",
 )
-# Names that the base models have among all methods.
-BASES = {"sd15": "base:sd15", "sdxl": "base:sdxl"}
+# Names among all methods, where they are not "diffusers:" and that of the recipe: base models, and
+# methods that diffusers has no pipeline for, so that parts of them are here.
+NAMES = {
+    "sd15": "base:sd15",
+    "sdxl": "base:sdxl",
+    "instantid": "instantid",
+    "photomaker-v2": "photomaker-v2",
+}
+NATIVE = ("instantid", "photomaker-v2")
 
 
 def recipe_text(name: str) -> tuple[str, str]:
@@ -68,7 +77,7 @@ def recipe_infos() -> tuple[MethodInfo, ...]:
     found = []
     for name in RECIPES:
         document = yaml.load(recipe_text(name)[0], Loader=_LOADER)
-        found.append(_info(BASES.get(name, f"diffusers:{name}"), name, document))
+        found.append(_info(NAMES.get(name, f"diffusers:{name}"), name, document))
     return tuple(found)
 
 
@@ -81,7 +90,7 @@ def _info(name: str, recipe: str, document: dict[str, Any]) -> MethodInfo:
         base=document["base"],
         licence=document["licence"],
         extras=("methods",),
-        route="recipe",
+        route="native" if recipe in NATIVE else "recipe",
         rows=tuple(document.get("rows", ())),
         reason=document.get("notes", ""),
         needs=tuple(entry["path"] for entry in document["weights"].values()),

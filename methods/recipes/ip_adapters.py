@@ -1,6 +1,7 @@
 """IP-Adapters: their files into a pipeline, faces and places into their arguments."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -91,15 +92,43 @@ def faces_of(
 
 
 def face_embeds(
-    faces: Sequence[tuple[Image.Image, FoundFace]], networks: InsightFaces, *, guided: bool
+    faces: Sequence[tuple[Image.Image, FoundFace]],
+    networks: InsightFaces,
+    *,
+    raw: bool,
+    guided: bool,
 ) -> Tensor:
-    """Face embeddings of length 1 as FaceID takes them, (2, faces, 1, 512), zeros first.
+    """Face embeddings as adapters take them, (2, faces, 1, 512), zeros first.
 
-    Without classifier-free guidance there are no zeros, (1, faces, 1, 512).
+    Of length 1, unless `raw`. Without classifier-free guidance there are no zeros,
+    (1, faces, 1, 512).
     """
-    raw = np.stack([networks.embed(picture, face) for picture, face in faces])
-    embeds = torch.from_numpy(raw / np.linalg.norm(raw, axis=-1, keepdims=True))[None, :, None]
+    found = np.stack([networks.embed(picture, face) for picture, face in faces])
+    if not raw:
+        found = found / np.linalg.norm(found, axis=-1, keepdims=True)
+    embeds = torch.from_numpy(found)[None, :, None]
     return torch.cat([torch.zeros_like(embeds), embeds]) if guided else embeds
+
+
+@contextmanager
+def controlnet_reading_tokens(pipe: Any, embeds: Tensor) -> Iterator[None]:
+    """Meanwhile the ControlNet is given the adapter's tokens in place of the prompt.
+
+    Args:
+        pipe: A pipeline with a ControlNet and one IP-Adapter.
+        embeds: As `face_embeds` gives them.
+    """
+    with torch.no_grad():
+        tokens = pipe.unet.encoder_hid_proj([embeds])[0].flatten(1, 2)
+
+    def swap(_module: Any, args: Any, kwargs: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        return args, {**kwargs, "encoder_hidden_states": tokens}
+
+    handle = pipe.controlnet.register_forward_pre_hook(swap, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 def set_face_crops(

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,17 +13,21 @@ import platformdirs
 import torch
 from PIL import Image
 
-from idbench.methods.common.insight_faces import InsightFaces
+from idbench.methods.common.insight_faces import FoundFace, InsightFaces
 from idbench.methods.protocol import Capabilities, Failure, Request
 from idbench.methods.recipes import ip_adapters
 from idbench.methods.recipes import weights as files
 from idbench.methods.recipes.catalogue import recipe_text
 from idbench.methods.recipes.inputs import Inputs, UnusableRequestError, read_request
+from idbench.methods.recipes.landmarks import draw_landmarks, fitted
+from idbench.methods.recipes.photomaker import photomaker_arguments
 from idbench.methods.recipes.pipelines import load_pipeline, load_prior
 from idbench.methods.recipes.quiet import quiet_libraries
 from idbench.methods.recipes.recipe import Recipe, Source, read_recipe
 from idbench.methods.recipes.validation import pipeline_class
 from idbench.methods.wrappers.answers import as_image
+
+Faces = Sequence[tuple[Image.Image, FoundFace]]  # of each reference, with its picture
 
 VERSION = 1  # raised with every change that moves a pixel
 
@@ -147,7 +151,7 @@ class DiffusersMethod:
 
     @cached_property
     def _networks(self) -> InsightFaces:
-        """The face networks of the recipe: the detector is its first file, the recogniser next."""
+        """The face networks of the recipe."""
         key = self.recipe.face_models or ""
         detector, recogniser = (
             self._folders[key] / name for name in self.recipe.weights[key].files[:2]
@@ -167,47 +171,87 @@ class DiffusersMethod:
         return image
 
     def _make(self, inputs: Inputs, seed: int) -> Any:
-        pipe = self.pipeline
-        arguments = self._arguments(self.recipe.inputs, self.recipe.settings, inputs)
-        if self.recipe.prior is not None:
-            before = self._arguments(self.recipe.prior.inputs, self.recipe.prior.settings, inputs)
+        pipe, recipe = self.pipeline, self.recipe
+        faces = (
+            ip_adapters.faces_of(inputs.references, self._networks) if recipe.face_models else []
+        )
+        arguments = self._arguments(recipe.inputs, recipe.settings, inputs, faces)
+        if recipe.prior is not None:
+            before = self._arguments(recipe.prior.inputs, recipe.prior.settings, inputs, faces)
             yielded = self.prior(**before)
-            for argument, name in self.recipe.prior.outputs.items():
+            for argument, name in recipe.prior.outputs.items():
                 arguments[argument] = getattr(yielded, name)
+        if recipe.photomaker is not None:
+            arguments |= self._photomaker(arguments.pop("negative_prompt", ""), inputs, faces)
         generator = torch.Generator("cpu").manual_seed(seed)
         # Floating values, so that what is no number is not rounded to one.
-        with quiet_libraries():  # transformers says the same of every image
+        with quiet_libraries(), self._controlnet(arguments):  # they say the same of every image
             return pipe(**arguments, generator=generator, output_type="np").images[0]
 
+    def _controlnet(self, arguments: Mapping[str, Any]) -> AbstractContextManager[None]:
+        adapter = self.recipe.ip_adapter
+        if adapter is None or not adapter.controlnet_reads_tokens:
+            return nullcontext()
+        (embeds,) = arguments["ip_adapter_image_embeds"]
+        return ip_adapters.controlnet_reading_tokens(self.pipeline, embeds)
+
+    def _photomaker(self, negative_prompt: str, inputs: Inputs, faces: Faces) -> dict[str, Any]:
+        config = self.recipe.photomaker
+        if config is None:
+            return {}
+        embeds = ip_adapters.face_embeds(faces, self._networks, raw=True, guided=False)
+        try:
+            return photomaker_arguments(
+                self.pipeline,
+                config,
+                [reference.image for reference in inputs.references],
+                embeds[0, :, 0],
+                prompt=inputs.prompt,
+                class_word=inputs.value("class_word"),
+                negative_prompt=negative_prompt,
+                num_inference_steps=self.recipe.settings["num_inference_steps"],
+                guided=self._guidance_scale > 1,
+            )
+        except ValueError as error:
+            raise UnusableRequestError("prompt_too_long", str(error)) from error
+
     def _arguments(
-        self, sources: Mapping[str, Source], settings: Mapping[str, Any], inputs: Inputs
+        self,
+        sources: Mapping[str, Source],
+        settings: Mapping[str, Any],
+        inputs: Inputs,
+        faces: Faces,
     ) -> dict[str, Any]:
         arguments: dict[str, Any] = {}
         for argument, value in settings.items():
             _put(arguments, argument, value)
         for argument, source in sources.items():
-            value = self._value(source, inputs)
+            value = self._value(source, inputs, faces)
             if value is not None:
                 _put(arguments, argument, value)
         return arguments
 
-    def _value(self, source: Source, inputs: Inputs) -> Any:
+    def _value(self, source: Source, inputs: Inputs, faces: Faces) -> Any:
         if source == "face_embeds":
-            return self._face_embeds(inputs)
+            return self._face_embeds(faces)
+        if source == "landmarks":
+            picture, face = faces[0]
+            size = (inputs.width, inputs.height)
+            return draw_landmarks(fitted(face.landmarks, picture.size, size), size)
         value = inputs.value(source)
         if source == "box_masks" and value is not None:
             return ip_adapters.as_ip_adapter_masks(value, self.pipeline.device)
         return value
 
-    def _face_embeds(self, inputs: Inputs) -> list[torch.Tensor]:
+    def _face_embeds(self, faces: Faces) -> list[torch.Tensor]:
         guided = self._guidance_scale > 1
-        faces = ip_adapters.faces_of(inputs.references, self._networks)
         adapter = self.recipe.ip_adapter
         if adapter is not None and adapter.face == "embedding_and_crop":
             ip_adapters.set_face_crops(
                 self.pipeline, faces, shortcut=adapter.shortcut, guided=guided
             )
-        embeds = ip_adapters.face_embeds(faces, self._networks, guided=guided)
+        raw = adapter is not None and adapter.face == "raw_embedding"
+        embeds = ip_adapters.face_embeds(faces, self._networks, raw=raw, guided=guided)
         return [embeds.to(self.pipeline.device, getattr(torch, self._dtype))]
 
     @property

@@ -17,6 +17,7 @@ from transformers import CLIPVisionModelWithProjection, PreTrainedModel
 from idbench.methods.common.pretrained import from_transformers, load_clip_vision
 from idbench.methods.common.state_dicts import describe_keys
 from idbench.methods.recipes.ip_adapters import load_ip_adapter
+from idbench.methods.recipes.photomaker import load_photomaker
 from idbench.methods.recipes.quiet import quiet_libraries
 from idbench.methods.recipes.recipe import Component, Recipe
 from idbench.methods.recipes.validation import check_recipe, pipeline_class
@@ -63,6 +64,9 @@ def _main(recipe: Recipe, folders: Mapping[str, Path], dtype: torch.dtype) -> An
             adapter_name=f"lora{index}",
             local_files_only=True,
         )
+    if recipe.photomaker is not None:
+        folder = folders[recipe.photomaker.weights]
+        pipe.id_encoder = load_photomaker(pipe, recipe.photomaker, folder, dtype)
     if recipe.loras:
         names = [f"lora{index}" for index in range(len(recipe.loras))]
         pipe.set_adapters(names, [lora.scale for lora in recipe.loras])
@@ -83,6 +87,8 @@ def load_prior(
 
 def _ready(pipe: Any, device: str) -> Any:
     pipe.set_progress_bar_config(disable=True)
+    if hasattr(pipe, "id_encoder"):  # no component that the pipeline knows
+        pipe.id_encoder.to(device)
     return pipe.to(device)
 
 

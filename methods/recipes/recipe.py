@@ -44,6 +44,7 @@ Source = Literal[
     "images",  # the image to edit, else all references
     "images_nested",  # [[...]]: the same for a batch of one prompt
     "face_embeds",  # faces of the references, as an IP-Adapter-FaceID takes them
+    "landmarks",  # InstantID's picture of five points of the face
     "box_masks",  # where each reference belongs, as an IP-Adapter takes it; several people only
     "boxes",  # (x0, y0, x1, y1) in [0, 1] of each person
     "class_word",  # what the first reference shows, such as "dog"
@@ -61,8 +62,10 @@ FROM_REFERENCES: frozenset[str] = frozenset(
         "images",
         "images_nested",
         "face_embeds",
+        "landmarks",
     }
 )
+FROM_FACES: frozenset[str] = frozenset({"face_embeds", "landmarks"})
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 _Positive = Annotated[int, Field(ge=1)]
@@ -107,8 +110,10 @@ class Scheduler:
 class IPAdapter:
     """An IP-Adapter file. `face` says what it is fed with besides CLIP.
 
-    "embedding": the embedding of the face (FaceID). "embedding_and_crop": the tokens of the
-    aligned face in CLIP too (FaceID-Plus), with a shortcut past them in version 2.
+    "embedding": the embedding of the face, of length 1 (FaceID); "raw_embedding": as the network
+    gives it (InstantID). "embedding_and_crop": the tokens of the aligned face in CLIP too
+    (FaceID-Plus), with a shortcut past them in version 2. With `controlnet_reads_tokens` the
+    ControlNet is given the adapter's tokens in place of the prompt (InstantID's IdentityNet).
     """
 
     __pydantic_config__ = _STRICT
@@ -117,8 +122,24 @@ class IPAdapter:
     weight_name: str
     subfolder: str = ""
     scale: Annotated[float, Field(ge=0, le=2)] = 1.0
-    face: Literal["none", "embedding", "embedding_and_crop"] = "none"
+    face: Literal["none", "embedding", "raw_embedding", "embedding_and_crop"] = "none"
     shortcut: bool = False
+    controlnet_reads_tokens: bool = False
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhotoMaker:
+    """A PhotoMaker v2 file: its ID encoder and its LoRA.
+
+    `style_strength` is the share of the steps that see the prompt alone, of which there are at
+    most 30; the prompt with the stacked identity follows.
+    """
+
+    __pydantic_config__ = _STRICT
+
+    weights: str
+    weight_name: str
+    style_strength: Annotated[float, Field(ge=0, le=1)] = 0.2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -182,7 +203,9 @@ class Recipe:
         components: Parts of the pipeline from other repositories.
         scheduler: In place of that of the folder.
         ip_adapter: An IP-Adapter.
-        face_models: Key in `weights` of the insightface networks, if faces are embedded.
+        photomaker: A PhotoMaker v2; it takes the place of an input for the prompt.
+        face_models: Key in `weights` of the insightface networks, if faces are embedded: the
+            detector is its first file, the recogniser the next.
         loras: LoRA files, applied in order.
         prior: A pipeline that runs first.
         settings: Arguments of the call with a constant value.
@@ -210,6 +233,7 @@ class Recipe:
     components: dict[str, Component] = field(default_factory=dict)
     scheduler: Scheduler | None = None
     ip_adapter: IPAdapter | None = None
+    photomaker: PhotoMaker | None = None
     face_models: str | None = None
     loras: tuple[Lora, ...] = ()
     prior: Prior | None = None
@@ -223,7 +247,7 @@ class Recipe:
     def uses_references(self) -> bool:
         """Whether references move pixels."""
         sources = {*self.inputs.values(), *(self.prior.inputs.values() if self.prior else ())}
-        return bool(FROM_REFERENCES & sources)
+        return self.photomaker is not None or bool(FROM_REFERENCES & sources)
 
     @property
     def is_edit(self) -> bool:
@@ -266,6 +290,7 @@ def _contradictions(recipe: Recipe) -> list[str]:
     used: Mapping[str, str | None] = {
         **{f"components.{name}": part.weights for name, part in recipe.components.items()},
         "ip_adapter": recipe.ip_adapter.weights if recipe.ip_adapter else None,
+        "photomaker": recipe.photomaker.weights if recipe.photomaker else None,
         "face_models": recipe.face_models,
         **{f"loras.{index}": lora.weights for index, lora in enumerate(recipe.loras)},
         "prior": recipe.prior.weights if recipe.prior else None,
@@ -279,11 +304,14 @@ def _contradictions(recipe: Recipe) -> list[str]:
     both = recipe.inputs.keys() & recipe.settings.keys()
     faults += [f"{key} is both an input and a setting" for key in sorted(both)]
     adapter = recipe.ip_adapter
-    wants_faces = "face_embeds" in recipe.inputs.values()
-    if wants_faces != (adapter is not None and adapter.face != "none"):
+    embeds_faces = "face_embeds" in recipe.inputs.values()
+    if embeds_faces != (adapter is not None and adapter.face != "none"):
         faults.append("ip_adapter.face and an input from face_embeds belong together")
+    wants_faces = bool(FROM_FACES & set(recipe.inputs.values())) or recipe.photomaker is not None
     if wants_faces != (recipe.face_models is not None):
-        faults.append("face_models and an input from face_embeds belong together")
+        faults.append("face_models belongs to photomaker and to inputs from face_embeds, landmarks")
+    if recipe.photomaker is not None and "prompt" in recipe.inputs.values():
+        faults.append("photomaker gives the pipeline its prompt; leave the input out")
     several = {"multi_id", "multi_subject"} & set(recipe.kinds)
     if several and recipe.max_people < 2:
         faults.append(f"kinds has {', '.join(sorted(several))}, but max_people is 1")

@@ -45,6 +45,8 @@ def _faults(recipe: Recipe) -> Iterable[str]:
     except LookupError as error:
         yield f"pipeline: {error.args[0]}"
         return
+    if recipe.photomaker is not None and recipe.pipeline != "StableDiffusionXLPipeline":
+        yield f"photomaker: its file fits StableDiffusionXLPipeline, not {recipe.pipeline}"
     given = {*recipe.inputs, *recipe.settings, *OWN_ARGUMENTS}
     if recipe.prior is not None:
         given |= recipe.prior.outputs.keys()
@@ -64,6 +66,7 @@ def _faults(recipe: Recipe) -> Iterable[str]:
     for wanted, method in (
         (recipe.ip_adapter, "load_ip_adapter"),
         (recipe.loras, "load_lora_weights"),
+        (recipe.photomaker, "load_lora_weights"),
     ):
         if wanted and not hasattr(main, method):
             yield f"pipeline: {recipe.pipeline} has no {method}"

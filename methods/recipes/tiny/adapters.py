@@ -36,13 +36,14 @@ def write_clip_vision(folder: Path) -> None:
 def write_ip_adapter(path: Path, network: Any, kind: str) -> None:
     """An adapter for a UNet.
 
-    `kind` is "plain", "plus", "faceid" or "faceid_plus"; the last two come with LoRA layers and
-    as a pickle, as the released files do.
+    `kind` is "plain", "plus", "instantid", "faceid" or "faceid_plus"; the last two come with LoRA
+    layers, the last three as a pickle, as the released files do.
     """
     width = network.config.cross_attention_dim
     projections = {
         "plain": _plain(width),
-        "plus": _resampler(width),
+        "plus": _resampler(width, CLIP_WIDTH),
+        "instantid": _resampler(width, FACE_WIDTH),
         "faceid": _face(width),
         "faceid_plus": {**_face(width), **_face_resampler(width)},
     }
@@ -64,71 +65,77 @@ def write_flux_ip_adapter(path: Path, width: int, text_width: int, blocks: int) 
     for block in range(blocks):
         for side in "kv":
             name = f"double_blocks.{block}.processor.ip_adapter_double_stream_{side}_proj"
-            state[f"{name}.weight"] = _random(width, text_width)
-            state[f"{name}.bias"] = _random(width)
+            state[f"{name}.weight"] = random(width, text_width)
+            state[f"{name}.bias"] = random(width)
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file(state, path)
 
 
-def _random(*shape: int) -> Tensor:
+def random(*shape: int) -> Tensor:
+    """Normal numbers, smaller where there are many inputs."""
     return torch.randn(shape) / math.sqrt(shape[-1])
 
 
-def _norm(name: str, width: int) -> State:
-    return {f"{name}.weight": 1 + 0.1 * torch.randn(width), f"{name}.bias": _random(width)}
+def norm(name: str, width: int) -> State:
+    """A layer norm."""
+    return {f"{name}.weight": 1 + 0.1 * torch.randn(width), f"{name}.bias": random(width)}
 
 
-def _linear(name: str, outputs: int, inputs: int, *, bias: bool = True) -> State:
-    state = {f"{name}.weight": _random(outputs, inputs)}
-    return {**state, f"{name}.bias": _random(outputs)} if bias else state
+def linear(name: str, outputs: int, inputs: int, *, bias: bool = True) -> State:
+    """A linear layer."""
+    state = {f"{name}.weight": random(outputs, inputs)}
+    return {**state, f"{name}.bias": random(outputs)} if bias else state
 
 
 def _plain(width: int) -> State:
-    return {**_linear("proj", 4 * width, CLIP_PROJECTION), **_norm("norm", width)}
+    return {**linear("proj", 4 * width, CLIP_PROJECTION), **norm("norm", width)}
 
 
-def _resampler(width: int) -> State:
+def _resampler(width: int, inputs: int) -> State:
     """Sixteen queries of one head."""
     return {
-        "latents": _random(1, 16, DIM_HEAD),
-        **_linear("proj_in", DIM_HEAD, CLIP_WIDTH),
-        **_linear("proj_out", width, DIM_HEAD),
-        **_norm("norm_out", width),
-        **dict(_perceiver_layers("layers", DIM_HEAD, 1)),
+        "latents": random(1, 16, DIM_HEAD),
+        **linear("proj_in", DIM_HEAD, inputs),
+        **linear("proj_out", width, DIM_HEAD),
+        **norm("norm_out", width),
+        **dict(perceiver_layers("layers", DIM_HEAD, 1)),
     }
 
 
 def _face(width: int) -> State:
     return {
-        **_linear("proj.0", 2 * FACE_WIDTH, FACE_WIDTH),
-        **_linear("proj.2", 4 * width, 2 * FACE_WIDTH),
-        **_norm("norm", width),
+        **linear("proj.0", 2 * FACE_WIDTH, FACE_WIDTH),
+        **linear("proj.2", 4 * width, 2 * FACE_WIDTH),
+        **norm("norm", width),
     }
 
 
 def _face_resampler(width: int) -> State:
     name = "perceiver_resampler"
     return {
-        **_linear(f"{name}.proj_in", width, CLIP_WIDTH),
-        **_linear(f"{name}.proj_out", width, width),
-        **_norm(f"{name}.norm_out", width),
-        **dict(_perceiver_layers(f"{name}.layers", width, width // DIM_HEAD)),
+        **linear(f"{name}.proj_in", width, CLIP_WIDTH),
+        **linear(f"{name}.proj_out", width, width),
+        **norm(f"{name}.norm_out", width),
+        **dict(perceiver_layers(f"{name}.layers", width, width // DIM_HEAD)),
     }
 
 
-def _perceiver_layers(name: str, width: int, heads: int) -> Iterator[tuple[str, Tensor]]:
-    inner = heads * DIM_HEAD
-    for layer in range(DEPTH):
+def perceiver_layers(
+    name: str, width: int, heads: int, *, head_width: int = DIM_HEAD, depth: int = DEPTH
+) -> Iterator[tuple[str, Tensor]]:
+    """Attention to patches and a feed-forward layer, `depth` times."""
+    inner = heads * head_width
+    for layer in range(depth):
         attention, forward = f"{name}.{layer}.0", f"{name}.{layer}.1"
         yield from {
-            **_norm(f"{attention}.norm1", width),
-            **_norm(f"{attention}.norm2", width),
-            **_linear(f"{attention}.to_q", inner, width, bias=False),
-            **_linear(f"{attention}.to_kv", 2 * inner, width, bias=False),
-            **_linear(f"{attention}.to_out", width, inner, bias=False),
-            **_norm(f"{forward}.0", width),
-            **_linear(f"{forward}.1", 4 * width, width, bias=False),
-            **_linear(f"{forward}.3", width, 4 * width, bias=False),
+            **norm(f"{attention}.norm1", width),
+            **norm(f"{attention}.norm2", width),
+            **linear(f"{attention}.to_q", inner, width, bias=False),
+            **linear(f"{attention}.to_kv", 2 * inner, width, bias=False),
+            **linear(f"{attention}.to_out", width, inner, bias=False),
+            **norm(f"{forward}.0", width),
+            **linear(f"{forward}.1", 4 * width, width, bias=False),
+            **linear(f"{forward}.3", width, 4 * width, bias=False),
         }.items()
 
 
@@ -139,12 +146,12 @@ def _layers(network: Any, *, lora: bool) -> Iterator[tuple[str, Tensor]]:
         attention = network.get_submodule(name.removesuffix(".processor"))
         inner = attention.to_q.weight.shape[0]
         if "attn2" in name:
-            yield f"{number}.to_k_ip.weight", _random(inner, text)
-            yield f"{number}.to_v_ip.weight", _random(inner, text)
+            yield f"{number}.to_k_ip.weight", random(inner, text)
+            yield f"{number}.to_v_ip.weight", random(inner, text)
         if not lora:
             continue
         for part in ("q", "k", "v", "out"):
             linear = attention.to_out[0] if part == "out" else getattr(attention, f"to_{part}")
             outputs, inputs = linear.weight.shape
-            yield f"{number}.to_{part}_lora.down.weight", _random(RANK, inputs)
-            yield f"{number}.to_{part}_lora.up.weight", 0.1 * _random(outputs, RANK)
+            yield f"{number}.to_{part}_lora.down.weight", random(RANK, inputs)
+            yield f"{number}.to_{part}_lora.up.weight", 0.1 * random(outputs, RANK)

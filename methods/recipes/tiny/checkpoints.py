@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import diffusers
 import torch
@@ -13,6 +14,7 @@ from idbench.methods.recipes.tiny import (
     flux,
     flux2,
     omnigen,
+    photomaker,
     qwen,
     stable_diffusion,
 )
@@ -21,6 +23,7 @@ from idbench.methods.recipes.tiny import (
 _WRITERS: dict[str, Callable[[Path], object]] = {
     "StableDiffusionPipeline": stable_diffusion.write_sd15,
     "StableDiffusionXLPipeline": stable_diffusion.write_sdxl,
+    "StableDiffusionXLControlNetPipeline": stable_diffusion.write_sdxl,
     "StableDiffusionInstructPix2PixPipeline": stable_diffusion.write_instruct_pix2pix,
     "FluxPipeline": lambda folder: flux.write_flux(folder, diffusers.FluxPipeline),
     "FluxKontextPipeline": lambda folder: flux.write_flux(folder, diffusers.FluxKontextPipeline),
@@ -52,10 +55,17 @@ def write_tiny(recipe: Recipe, weights: Path, seed: int = 0) -> None:
             _write(recipe.prior.pipeline, weights / recipe.weights[recipe.prior.weights].path)
         for part in recipe.components.values():
             folder = weights / recipe.weights[part.weights].path / part.subfolder
-            if not (folder / "config.json").exists():
+            if (folder / "config.json").exists():
+                continue
+            if part.class_name == "ControlNetModel":
+                stable_diffusion.write_controlnet(folder, _unet(base))
+            else:
                 adapters.write_clip_vision(folder)
         if recipe.ip_adapter is not None:
             _write_adapter(recipe, weights, base)
+        if recipe.photomaker is not None:
+            file = weights / recipe.weights[recipe.photomaker.weights].path
+            photomaker.write_photomaker(file / recipe.photomaker.weight_name, _unet(base))
     if recipe.face_models is not None:
         source = recipe.weights[recipe.face_models]
         detector, recogniser = (weights / source.path / name for name in source.files[:2])
@@ -80,7 +90,14 @@ def _write_adapter(recipe: Recipe, weights: Path, base: Path) -> None:
     if recipe.pipeline == "FluxPipeline":
         adapters.write_flux_ip_adapter(path, flux.WIDTH, flux.TEXT_WIDTH, flux.BLOCKS)
         return
-    kinds = {"embedding": "faceid", "embedding_and_crop": "faceid_plus"}
+    kinds = {
+        "embedding": "faceid",
+        "embedding_and_crop": "faceid_plus",
+        "raw_embedding": "instantid",
+    }
     plain = "plus" if "plus" in adapter.weight_name else "plain"
-    network = diffusers.UNet2DConditionModel.from_pretrained(base / "unet")
-    adapters.write_ip_adapter(path, network, kinds.get(adapter.face, plain))
+    adapters.write_ip_adapter(path, _unet(base), kinds.get(adapter.face, plain))
+
+
+def _unet(base: Path) -> Any:
+    return diffusers.UNet2DConditionModel.from_pretrained(base / "unet")

@@ -5,6 +5,7 @@ from typing import Any
 
 from diffusers import (
     AutoencoderKL,
+    ControlNetModel,
     EulerDiscreteScheduler,
     PNDMScheduler,
     StableDiffusionInstructPix2PixPipeline,
@@ -12,6 +13,7 @@ from diffusers import (
     StableDiffusionXLPipeline,
     UNet2DConditionModel,
 )
+from torch import nn
 from transformers import CLIPImageProcessor
 
 from idbench.methods.recipes.tiny.texts import clip_text_encoder, clip_tokenizer
@@ -105,3 +107,12 @@ def write_sdxl(folder: Path) -> Any:
     )
     pipe.save_pretrained(folder)
     return network
+
+
+def write_controlnet(folder: Path, network: Any) -> None:
+    """A ControlNet for a UNet; its last layers, which start at zero in training, are random."""
+    control = ControlNetModel.from_unet(network, conditioning_channels=3)
+    lasts = [*control.controlnet_down_blocks, control.controlnet_mid_block]
+    for last in [*lasts, control.controlnet_cond_embedding.conv_out]:
+        nn.init.normal_(last.weight, std=0.1)
+    control.save_pretrained(folder)
