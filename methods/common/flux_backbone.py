@@ -133,7 +133,7 @@ class FluxBackbone:
 
     def scheduler(self, image_tokens: int) -> FlowMatchEulerDiscreteScheduler:
         """A fresh scheduler with the grid for this number of steps and tokens."""
-        return euler_scheduler(self.config.num_inference_steps, image_tokens, self.device)
+        return euler_scheduler(self.config.num_inference_steps, image_tokens)
 
     def unpack(self, latents: Tensor, width: int, height: int) -> Tensor:
         """Packed latents as the VAE decodes them, [batch, channels, height / 8, width / 8]."""

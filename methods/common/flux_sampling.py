@@ -20,12 +20,11 @@ def shift_mu(image_tokens: int) -> float:
     return 0.5 + (image_tokens - 256) * (1.15 - 0.5) / (4096 - 256)
 
 
-def euler_scheduler(
-    num_inference_steps: int, image_tokens: int, device: torch.device | str = "cpu"
-) -> FlowMatchEulerDiscreteScheduler:
+def euler_scheduler(num_inference_steps: int, image_tokens: int) -> FlowMatchEulerDiscreteScheduler:
     """FLUX's scheduler with its grid set: noise levels from 1 to 0, shifted for the image size.
 
-    A scheduler counts its steps, so every run of the loop needs its own.
+    The grid stays on the CPU, where it is read. A scheduler counts its steps, so every run of the
+    loop needs its own.
     """
     if num_inference_steps < 1:
         raise ValueError(f"num_inference_steps must be at least 1, got {num_inference_steps}")
@@ -39,7 +38,6 @@ def euler_scheduler(
     scheduler.set_timesteps(
         sigmas=np.linspace(1.0, 1 / num_inference_steps, num_inference_steps),
         mu=shift_mu(image_tokens),
-        device=device,
     )
     return scheduler
 
@@ -143,12 +141,14 @@ def denoise(
         return out
 
     scheduler.set_begin_index(0)
+    # What the transformer reads is copied ahead of the loop, which never waits for the device.
+    if timestep_rounding == "once":
+        levels = scheduler.sigmas[:-1].to(latents.device, dtype)
+    else:
+        levels = scheduler.timesteps.to(latents.device, dtype) / 1000
     for step, scheduler_timestep in enumerate(scheduler.timesteps):
         sigma = scheduler.sigmas[step]
-        if timestep_rounding == "once":
-            timestep = sigma.to(latents.device, dtype).expand(batch)
-        else:
-            timestep = scheduler_timestep.expand(batch).to(latents.device, dtype) / 1000
+        timestep = levels[step].expand(batch)
         v = velocity(positive, step, timestep)
         if true_cfg and negative is not None and step >= cfg_start_step:
             v_neg = velocity(negative, step, timestep)

@@ -208,13 +208,15 @@ class DynamicIDPipeline:
             control = replace(control, layout=control.layout.repeated(2))
         control = replace(control, projections=project_contexts(self.unet, context, control))
         scheduler = ddim_scheduler()
-        scheduler.set_timesteps(self.config.num_inference_steps, device=latents.device)
+        scheduler.set_timesteps(self.config.num_inference_steps)
+        # The sampler reads its timesteps on the CPU: the loop never waits for the device.
+        timesteps = scheduler.timesteps.to(latents.device)
         for step_index, timestep in enumerate(scheduler.timesteps):
             if control.recorder is not None:
                 control.recorder.step_index = step_index
             noise = self.unet(
                 torch.cat([latents, latents]).to(self.unet.dtype),
-                timestep,
+                timesteps[step_index],
                 context,
                 cross_attention_kwargs={"saa": control.at_step(step_index)},
                 return_dict=False,

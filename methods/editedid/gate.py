@@ -172,7 +172,7 @@ class AttentionalGate:
             self.regions[size * size] = weights.flatten(2)[..., None].to(device, dtype)
         steps = config.num_inference_steps
         self._steps = [
-            torch.stack([swap_matrices(s, step, rest=config.cross_rest) for s in swaps])
+            torch.stack([swap_matrices(s, step, rest=config.cross_rest) for s in swaps]).to(device)
             for step in range(steps)
         ]
         self.self_active = torch.zeros(branches, dtype=torch.bool, device=device)
@@ -196,11 +196,11 @@ class AttentionalGate:
         inside = start <= step < end and self.gates_self
         names = ("uncond", "cond")[-self.branches :]
         wanted = [inside and config.gate_branches in ("both", name) for name in names]
-        self.self_active.copy_(torch.tensor(wanted))
+        self.self_active.copy_(torch.tensor(wanted), non_blocking=True)
         matrices = self._steps[step]
         if not config.cross_swap:
             matrices = torch.zeros_like(matrices)
-            matrices[:, TARGET] = torch.eye(MAX_TOKENS)
+            matrices[:, TARGET] = torch.eye(MAX_TOKENS, device=matrices.device)
         self.swap.copy_(matrices)
 
 

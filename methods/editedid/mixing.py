@@ -83,7 +83,8 @@ class AdaptiveMixer:
         config = self._config
         if not config.alignment:
             return original, intermediate
-        gap = squared_gap(original, intermediate).double().cpu()
+        gap = squared_gap(original, intermediate).double()
+        self._weight = self._weight.to(gap.device)  # copied once: no step waits for the device
         if len(self.weights) >= config.num_inference_steps - config.final_steps:
             self._weight = torch.full_like(self._weight, MAX_WEIGHT)
         self.weights.append(self._weight)

@@ -245,11 +245,12 @@ class FlexIPPipeline:
         context = conditional.context(gates, self.layers)
         context = context._replace(projections=project_layers(self.unet, context))
         scheduler = ddim_scheduler()
-        scheduler.set_timesteps(self.config.num_inference_steps, device=latents.device)
-        for timestep in scheduler.timesteps:
-            noisy = torch.cat([latents, latents]) if guided else latents
-            noise = self.unet(noisy.to(self.unet.dtype), timestep, context, return_dict=False)[0]
-            noise = noise.float()
+        scheduler.set_timesteps(self.config.num_inference_steps)
+        # The sampler reads its timesteps on the CPU: the loop never waits for the device.
+        on_device = scheduler.timesteps.to(latents.device)
+        for timestep, network_timestep in zip(scheduler.timesteps, on_device, strict=True):
+            noisy = (torch.cat([latents, latents]) if guided else latents).to(self.unet.dtype)
+            noise = self.unet(noisy, network_timestep, context, return_dict=False)[0].float()
             if guided:
                 without, with_condition = noise.chunk(2)
                 noise = without + self.config.guidance_scale * (with_condition - without)

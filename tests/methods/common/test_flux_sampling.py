@@ -1,6 +1,7 @@
 import pytest
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline
+from diffusers.models.embeddings import Timesteps
 
 from idbench.methods.common.flux_sampling import (
     Branch,
@@ -164,3 +165,36 @@ def test_negative_branch_is_required_for_true_cfg():
             guidance_scale=3.5,
             true_cfg_scale=2.0,
         )
+
+
+@pytest.mark.golden
+@pytest.mark.parametrize("rounding", ["once", "diffusers"])
+def test_the_loop_never_waits_for_the_device(reference, tiny_flux, rounding):
+    """On the meta device there is nothing to read: any look at a value is an error."""
+    transformer, modules = tiny_flux("pulid_flux_tiny_forward")
+    transformer.time_text_embed.time_proj = Timesteps(256, True, 0)
+    injector = IDInjector([module.to("meta") for module in modules])
+    injector.attach(transformer.to("meta"))
+    identity = injector.prepare(reference["in.id"].to("meta"))
+    branch = Branch(
+        prompt_embeds=reference["in.txt"].to("meta"),
+        pooled_prompt_embeds=reference["in.y"].to("meta"),
+        before=lambda step: injector.use(identity, 1.0 / (step + 1)),
+    )
+    latents = denoise(
+        transformer,
+        euler_scheduler(3, reference["in.img"].shape[1]),
+        reference["in.img"].to("meta"),
+        image_ids=reference["in.img_ids"]
+        .reshape(-1, *reference["in.img_ids"].shape[-2:])[0]
+        .to("meta"),
+        positive=branch,
+        negative=branch,
+        guidance_scale=3.5,
+        true_cfg_scale=2.0,
+        timestep_rounding=rounding,
+    )
+    assert latents.device.type == "meta"
+    assert latents.shape == reference["in.img"].shape
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        float(latents.mean())

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import numpy as np
@@ -307,3 +308,20 @@ def test_images_with_different_numbers_of_people_are_refused(load, couple, gener
 def test_settings_out_of_range_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         DynamicIDConfig(**setting)
+
+
+@pytest.mark.parametrize("boxes", [(), (LEFT, RIGHT)])
+def test_the_loop_never_waits_for_the_device(load, couple, boxes):
+    """On the meta device there is nothing to read: any look at a value is an error."""
+    pipeline = copy.deepcopy(load())
+    people = boxed(couple, *boxes) if boxes else [Person(references=p.references) for p in couple]
+    encoded = [pipeline.identity.encode(person) for person in people]
+    tokens = torch.cat([one.tokens for one in encoded], dim=1)
+    context = pipeline.context(["two"], tokens).to("meta")
+    layout = pipeline.layout([people], 64, 64, mixed=False)
+    pipeline.unet.to("meta")
+    control = pipeline.control(num_people=2, layout=layout)
+    latents = pipeline.denoise(torch.empty(1, 4, 8, 8, device="meta"), context, control)
+    assert latents.device.type == "meta"
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        float(latents.mean())

@@ -1,5 +1,7 @@
 """Acceptance checks 14 to 16, and the sampler against diffusers' own pipeline."""
 
+import copy
+
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline, UNet2DConditionModel
@@ -271,3 +273,23 @@ def test_what_does_not_fit_is_refused(load, subjects, pictures, generator):
 def test_settings_out_of_range_are_named(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         FlexIPConfig(**setting)
+
+
+@pytest.mark.parametrize("gammas", [[0.3, 0.3], [0.0, 0.7]])
+def test_the_loop_never_waits_for_the_device(load, subjects, generator, gammas):
+    """On the meta device there is nothing to read: any look at a value is an error."""
+    pipeline = copy.deepcopy(load())
+    features = [pipeline.encode_subject(subjects[0])] * 2
+    conditional = pipeline.conditional(["a cup"] * 2, features)
+    unconditional = pipeline.unconditional(features)
+    pipeline.unet.to("meta")
+    pipeline.adapter.to("meta")
+    made = pipeline.denoise(
+        torch.empty(2, 4, 8, 8, device="meta"),
+        conditional.to("meta", torch.float32),
+        unconditional.to("meta", torch.float32),
+        pipeline.gates(gammas, 2),
+    )
+    assert made.device.type == "meta"
+    with pytest.raises((NotImplementedError, RuntimeError)):
+        float(made.mean())
