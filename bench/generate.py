@@ -3,7 +3,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -43,7 +43,8 @@ class GenerateOptions:
     With `ray` the workers are on a Ray cluster. They write images into the run, on a file system
     that all nodes share, or each into `node_store`, a folder of its node, and the images are
     collected at the end. When `stop` says so, only what has begun is finished.
-    `shard` is (number from 1, count): only the cases of that share, in `shards/` of the workspace.
+    `shard` is (number from 1, count): only the cases of that share, in `shards/` of the workspace,
+    less what the whole run in the workspace has already.
     `suite_target` is the folder of a suite that has no name here, so that scoring finds it again.
     """
 
@@ -139,7 +140,8 @@ def generate(
             store = stack.enter_context(RunStore.create(workspace, identity))
             stack.enter_context(store.writing())
             if options.limit or options.shard or store.counts().total() < _planned(suite):
-                plan(store, suite, _chosen(suite, options))
+                there = stack.enter_context(_made_already(options, store))
+                plan(store, suite, _chosen(suite, options), there)
             runs.append(_Run(number, spec, method, store, suite, options, memory, workspace))
             close(method)
         _collect(runs, options)
@@ -254,7 +256,25 @@ def _require(method: Method, suite: Suite) -> None:
         )
 
 
-def plan(store: RunStore, suite: Suite, cases: Iterable[Case]) -> None:
+@contextmanager
+def _made_already(
+    options: GenerateOptions, store: RunStore
+) -> Iterator[Callable[[str, int], bool]]:
+    """Says what the whole run has, so that a shard goes on from there and not from nothing."""
+    directory = options.workspace / store.directory.parent.name / store.directory.name
+    if options.shard is None or not (directory / "run.json").exists():
+        yield lambda case_id, sample: False
+    else:
+        with RunStore.open(directory) as whole:
+            yield whole.has_image
+
+
+def plan(
+    store: RunStore,
+    suite: Suite,
+    cases: Iterable[Case],
+    leave_out: Callable[[str, int], bool] = lambda case_id, sample: False,
+) -> None:
     """Records what is to be made: every case and sample with its seed, identity and tags."""
     policy = store.identity.seed_policy
     store.plan(
@@ -271,6 +291,7 @@ def plan(store: RunStore, suite: Suite, cases: Iterable[Case]) -> None:
         )
         for case in cases
         for k in range(suite.samples_per_case)
+        if not leave_out(case.case_id, k)
     )
 
 

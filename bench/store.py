@@ -260,6 +260,14 @@ class RunStore:
                 return
             place = rows[-1][0], rows[-1][1]
 
+    def has_image(self, case_id: str, sample: int) -> bool:
+        """Whether a sample is made and its image is in the folder."""
+        row = self._database.execute(
+            "SELECT path FROM samples WHERE case_id = ? AND sample = ? AND status = 'ok'",
+            (case_id, sample),
+        ).fetchone()
+        return row is not None and (self.directory / str(row[0])).is_file()
+
     def counts(self) -> Counter[str]:
         """How many samples have each status."""
         rows = self._database.execute("SELECT status, COUNT(*) FROM samples GROUP BY status")
