@@ -40,7 +40,8 @@ def idbench(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
 def run(folder: Path, *arguments: str) -> "subprocess.Popen[bytes]":
     return idbench(
         folder, "run", "--suite", "demo", "--method", "python:method.py:Method", "--metrics",
-        "facesim@strict[dlib]", "--limit", str(CASES), "--batch-size", "1", "--workers", "1", *arguments,
+        "facesim@strict[dlib]", "--limit", str(CASES), "--batch-size", "1", "--workers", "1",
+        *arguments,
     )  # fmt: skip
 
 
