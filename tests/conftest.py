@@ -26,3 +26,12 @@ def golden_file():
         pytest.skip(f"golden {name} is in none of {', '.join(map(str, folders))}")
 
     return find
+
+
+@pytest.fixture(scope="session")
+def cuda() -> str:
+    """The name of the CUDA device; skips, visibly, where there is none."""
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    return "cuda"
