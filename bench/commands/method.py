@@ -1,4 +1,4 @@
-"""`idbench method check|explain NAME`: a method against its contract, and what it does inside."""
+"""`idbench method check|explain|survey NAME`: its contract, and what it does inside."""
 
 import argparse
 import textwrap
@@ -29,6 +29,9 @@ EXPLAINERS = {
     "dynamicid": "idbench.methods.dynamicid.explain:write_explanation",
     "flexid": "idbench.methods.flexid.explain:write_explanation",
 }
+# name -> "module:function". The function says what a method decides over many prompts.
+Surveyor = Callable[[Method, Sequence[str]], str]
+SURVEYORS = {"flexid": "idbench.methods.flexid.survey:describe_survey"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +56,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     explain.add_argument(
         "--output", type=Path, default=Path("explained"), metavar="DIR", help="default ./explained"
     )
+    summary = f"show what a method decides over many prompts; for {', '.join(SURVEYORS)}"
+    survey = _action(actions, "survey", summary)
+    survey.add_argument(
+        "--suite", default="tiny-long", metavar="NAME", help="its prompts (default %(default)s)"
+    )
+    survey.add_argument(
+        "--prompts", type=Path, metavar="FILE", help="one prompt per line, instead of a suite"
+    )
 
 
 def _action(
@@ -67,8 +78,8 @@ def _action(
 
 
 def run(args: argparse.Namespace) -> int:
-    """Checks or explains; a check that fails gives 1."""
-    return _explain(args) if args.action == "explain" else _check(args)
+    """Checks, explains or surveys; a check that fails gives 1."""
+    return {"check": _check, "explain": _explain, "survey": _survey}[args.action](args)
 
 
 def _check(args: argparse.Namespace) -> int:
@@ -106,8 +117,7 @@ def _explain(args: argparse.Namespace) -> int:
     case = suite.case(args.case) if args.case else suite.cases[0]
     seed = sample_seed(suite.seed_policy, case.case_id, 0)
     request = build_request(case, 0, seed, data_root=root, prompt=args.prompt)
-    module, _, function = EXPLAINERS[name].partition(":")
-    explainer = cast(Explainer, getattr(import_module(module), function))
+    explainer = cast(Explainer, _function(EXPLAINERS[name]))
     method = build(args.name, dict(args.method_args or []), device=args.device, dtype=args.dtype)
     for path in explainer(method, request, args.output):
         if path.suffix == ".txt":
@@ -115,3 +125,23 @@ def _explain(args: argparse.Namespace) -> int:
                 print(escape.plain(line))
         print(path)
     return 0
+
+
+def _survey(args: argparse.Namespace) -> int:
+    name = method_info(args.name).name
+    if name not in SURVEYORS:
+        raise LookupError(f"{name} cannot be surveyed; known: {', '.join(SURVEYORS)}")
+    if args.prompts:
+        lines = args.prompts.read_text(encoding="utf-8").splitlines()
+        prompts = [line.strip() for line in lines if line.strip()]
+    else:
+        suite = load_suite(args.suite, data_root=data_root())
+        prompts = list(dict.fromkeys(case.prompt for case in suite.cases))
+    method = build(args.name, dict(args.method_args or []), device=args.device, dtype=args.dtype)
+    print(cast(Surveyor, _function(SURVEYORS[name]))(method, prompts))
+    return 0
+
+
+def _function(target: str) -> object:
+    module, _, function = target.partition(":")
+    return getattr(import_module(module), function)

@@ -161,14 +161,14 @@ class FlexID(FlexIDConfig):
 
             def text(prompt_embeds: Tensor) -> StepText:
                 delta = self.residual(prompts, prompt_embeds, identities)
-                return StepText(text=prompt_embeds, delta=delta, alpha=alpha)
+                return StepText(prompt_embeds, delta, alpha)
 
             answers = self.pipeline.answer(
                 usable,
                 identities,
                 width=width,
                 height=height,
-                plan=StepWeights(w=w),
+                plan=StepWeights(w, self.pipeline.backbone.device),
                 text=text if alpha.any() else None,
             )
             return [_noted(*pair) for pair in zip(answers, gatings, strict=True)]

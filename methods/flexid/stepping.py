@@ -1,9 +1,7 @@
 """Both streams over the denoising steps: text tokens and weight of the injected identity."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,40 +13,48 @@ from idbench.methods.pulid.pipeline import IdentityPlan, Pass
 StepEnd = Callable[[object, int, object, Mapping[str, Tensor]], dict[str, Tensor]]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class StepText:
     """Semantic identity projector: E + alpha_i delta, the text tokens of step i.
 
-    `text` and `delta` are [batch, tokens, dim], `alpha` is [steps, batch].
+    Args:
+        text: E, [batch, tokens, dim].
+        delta: The residual, of the same shape.
+        alpha: [steps, batch].
     """
 
-    text: Tensor
-    delta: Tensor
-    alpha: Weights
+    def __init__(self, text: Tensor, delta: Tensor, alpha: Weights) -> None:
+        """Copies the weights to the device: no step waits for it."""
+        self._text, self._delta = text, delta
+        self._acts = [bool(row.any()) for row in alpha]
+        self._alpha = torch.from_numpy(alpha).to(delta)
 
     def __call__(self, step: int) -> Tensor:
         """Text tokens of a step, [batch, tokens, dim]; E itself, bit for bit, where alpha is 0."""
-        alpha = self.alpha[step]
-        if not alpha.any():
-            return self.text
-        return moved(self.text, torch.from_numpy(alpha), self.delta)
+        if not self._acts[step]:
+            return self._text
+        return moved(self._text, self._alpha[step], self._delta)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class StepWeights:
     """Visual feature anchor: PuLID's injection with weight w_i at step i.
 
-    `w` is [steps, batch]. A step whose weights are all 0 is plain FLUX, bit for bit.
+    A step whose weights are all 0 is plain FLUX, bit for bit.
+
+    Args:
+        w: [steps, batch].
+        device: Of the networks.
     """
 
-    w: Weights
+    def __init__(self, w: Weights, device: torch.device | str = "cpu") -> None:
+        """Copies the weights to the device: no step waits for it."""
+        self._acts = [bool(row.any()) for row in w]
+        self._w = torch.from_numpy(w).to(device, torch.float32)
 
     def before(
         self, injector: IDInjector, identity: Identity, name: Pass, step: int, steps: int
     ) -> None:
         """Sets the weight of a step; both passes of true guidance have the same."""
-        w = self.w[step]
-        injector.use(identity if w.any() else None, torch.from_numpy(w.astype(np.float32)))
+        injector.use(identity if self._acts[step] else None, self._w[step])
 
 
 def step_end_callback(

@@ -186,7 +186,7 @@ def test_a_black_crop_leaves_the_text_alone(method):
     text, _ = method.pipeline.backbone.encode_prompt([EDIT])
     dark = dataclasses.make_dataclass("Dark", ["aligned"])(np.zeros((512, 512, 3), np.uint8))
     delta = method.residual([EDIT], text, [dark])
-    step_text = StepText(text=text, delta=delta, alpha=np.array([[0.3]]))
+    step_text = StepText(text, delta, np.array([[0.3]]))
     assert not delta.any()
     assert torch.equal(step_text(0), text)
 
@@ -248,7 +248,7 @@ def test_the_change_is_proportional_to_w(method, portrait_request):
     )
     try:
         for w in (0.0, 0.7, 1.372, 3.0):
-            StepWeights(w=np.array([[w]])).before(injector, identity, "positive", 0, 1)
+            StepWeights(np.array([[w]])).before(injector, identity, "positive", 0, 1)
             with torch.no_grad():
                 transformer(
                     hidden_states=noise,
@@ -276,10 +276,8 @@ def test_both_routes_give_the_same_latents(method, portrait_request):
     identity = pipeline.encode_identity(request.references[0])
     text, pooled = pipeline.backbone.encode_prompt([EDIT])
     gating = method.gating(EDIT)
-    step_text = StepText(
-        text=text, delta=method.residual([EDIT], text, [identity]), alpha=gating.alpha[:, None]
-    )
-    plan = StepWeights(w=gating.w[:, None])
+    step_text = StepText(text, method.residual([EDIT], text, [identity]), gating.alpha[:, None])
+    plan = StepWeights(gating.w[:, None])
     callback = step_end_callback(
         step_text, plan, injector, injector.prepare(identity.tokens), STEPS
     )
@@ -295,6 +293,20 @@ def test_both_routes_give_the_same_latents(method, portrait_request):
     ).images
     assert torch.equal(latents, ours.latents[-1])
     assert injector.identity_tokens is None
+
+
+def test_no_step_waits_for_the_device(method):
+    # on the meta device every look at a value is an error
+    text = torch.empty(2, 5, 24, device="meta")
+    weights = np.array([[0.1, 0.2], [0.0, 0.3], [0.0, 0.0]])
+    steps = StepText(text, torch.empty(2, 5, 24, device="meta"), weights)
+    assert [steps(step) is text for step in range(3)] == [False, False, True]
+    plan, injector = StepWeights(weights, "meta"), method.pipeline.injector
+    identity = Identity(torch.empty(2, 8, 128, device="meta"))
+    for step in range(3):
+        plan.before(injector, identity, "positive", step, 3)
+        assert (injector.identity_tokens is None) == (step == 2)
+    injector.use(None)
 
 
 def test_cached_keys_and_values_are_those_of_every_step(method, portrait_request):
