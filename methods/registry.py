@@ -24,6 +24,7 @@ PREFIXES = {
     "python": "target",
     "command": "command",
     "http": "target",
+    "comfyui": "workflow",
     "diffusers": "recipe",
 }
 
@@ -115,6 +116,14 @@ TABLE: tuple[MethodInfo, ...] = (
         summary="http:openai, http:URL or http:MAPPING.yaml, a model that is asked over HTTP",
         kinds=ALL_KINDS,
         licence="terms of the service",
+    ),
+    MethodInfo(
+        name="comfyui",
+        target=f"{_WRAPPERS}.comfyui:ComfyUI",
+        summary="comfyui:WORKFLOW.json, a workflow in API format on a ComfyUI server",
+        kinds=ALL_KINDS,
+        licence="that of the models in the workflow",
+        extras=("comfyui",),
     ),
     MethodInfo(
         name="diffusers",
@@ -253,8 +262,8 @@ def build(
 
     Args:
         name: A name of `list_methods`, "images:DIR", "python:module:Name",
-            "python:file.py:Name", "command:PROGRAM ARGUMENTS"
-            or "http:SERVICE".
+            "python:file.py:Name", "command:PROGRAM ARGUMENTS", "http:SERVICE" or
+            "comfyui:WORKFLOW.json".
         args: Values of its parameters: text as a command line gives it, or values with their types.
         device: Passed to a constructor that takes `device`.
         dtype: Passed to a constructor that takes `dtype`; the name of a torch dtype.
