@@ -9,6 +9,7 @@ BENCHMARKS = {
     "dynamicid": "idbench.methods.dynamicid.performance:measure",
     "editedid": "idbench.methods.editedid.performance:measure",
     "editidv2": "idbench.methods.pulid.performance:measure",
+    "flexid": "idbench.methods.flexid.performance:measure",
     "flexip": "idbench.methods.flexip.performance:measure",
     "pulid-flux": "idbench.methods.pulid.performance:measure",
 }
