@@ -44,6 +44,7 @@ VERBS = {
     "reproduce": ("idbench.commands.reproduce", "printed tables of papers beside measured rows"),
     "claims": ("idbench.commands.claims", "sentences of papers, re-derived from the numbers"),
     "train": ("idbench.commands.train", "train the part of a method that its paper trains"),
+    "fuse": ("idbench.commands.fuse", "trained weights of several runs into one file (EditIDv2)"),
     "restore": ("idbench.commands.restore", "restore the faces of an edited image"),
     "merge": ("idbench.commands.merge", "join the shards of runs"),
     "export": ("idbench.commands.export", "write the scores of runs as CSV, JSON or Parquet"),

@@ -12,7 +12,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from idbench.methods.common.files import sha256_of_file, write_with
+from idbench.methods.common.files import write_with
+from idbench.methods.common.locations import digest
 from idbench.methods.common.state_dicts import describe_keys
 
 Strategy = Literal["weighted_average", "add", "multiply"]
@@ -149,7 +150,7 @@ def fuse_files(
 ) -> Path:
     """Fuses files with `fuse` and writes the result with its recipe.
 
-    The header's key `idbench.fusion` holds the recipe as JSON: sha256 and coefficient of each file.
+    The header's key `idbench.fusion` holds the `recipe`.
 
     Raises:
         ValueError: As `fuse`, with the names of the files.
@@ -163,17 +164,27 @@ def fuse_files(
         )
     except ValueError as error:
         raise ValueError(f"{', '.join(map(str, files))}: {error}") from error
-    recipe = {
-        "strategy": "linear",
-        "files": [
-            {"name": path.name, "sha256": sha256_of_file(path), "weight": weight}
-            for path, weight in zip(files, weights, strict=True)
-        ],
-        "base": {"name": base.name, "sha256": sha256_of_file(base)} if base is not None else None,
-    }
-    metadata = {**variants[0].metadata, RECIPE_KEY: json.dumps(recipe, sort_keys=True)}
+    metadata = {**variants[0].metadata, RECIPE_KEY: recipe(files, weights, base)}
     write_with(output, lambda path: save_file(fused, path, metadata))
     return output
+
+
+def recipe(files: Sequence[Path], weights: Sequence[float], base: Path | None = None) -> str:
+    """What a fused file says of its making, as JSON: name, sha256 and coefficient of each file."""
+    parts = [
+        {"name": path.name, "sha256": digest(path), "weight": weight}
+        for path, weight in zip(files, weights, strict=True)
+    ]
+    start = {"name": base.name, "sha256": digest(base)} if base is not None else None
+    return json.dumps({"strategy": "linear", "files": parts, "base": start}, sort_keys=True)
+
+
+def is_fusion(path: Path, files: Sequence[Path], weights: Sequence[float]) -> bool:
+    """Whether a file is there and was fused from these files with these coefficients."""
+    if not path.is_file():
+        return False
+    with safe_open(path, "pt") as file:
+        return bool((file.metadata() or {}).get(RECIPE_KEY) == recipe(files, weights))
 
 
 def fuse_files_officially(
