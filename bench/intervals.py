@@ -6,9 +6,18 @@ percentile bootstrap over few identities is far too narrow (simulated coverage o
 that draw, and the interval is symmetric: mean +- q * standard error, where q is the quantile of
 |draw - mean| / standard error of the draw.
 
-Simulated coverage for 7 to 100 identities: 94 to 96 % for normal scores with any correlation
-within identities (tested), 92 to 96 % for shares near their end, 90 to 94 % for lognormal scores,
-where the percentile interval has 78 to 93 %.
+Simulated coverage of the 95 % interval, in percent, 12 correlated samples per identity (normal,
+skewed: gamma(2), exponential, lognormal(1), and shares with a mean of 0.9; 3,000 repeats each):
+
+    identities        4     7    12    20    50   100
+    normal           95    97    95    95    95    96
+    skewness 1.4     92    94    95    94    95    94
+    skewness 2       89    93    92    95    94    95
+    skewness 6       86    88    89    90    92    93
+    share of 90 %    82    91    92    94    95    94
+
+No interval from a few skewed means does better by much: an equal-tailed one gained two points at
+most. The percentile bootstrap has 78 % for seven identities of skewness 6.
 """
 
 import math

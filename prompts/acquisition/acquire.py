@@ -69,6 +69,9 @@ def fetch(source: str, data_root: Path, options: FetchOptions) -> Verification:
     network.require_online(options.environment, instead)
     require_terms(info, data_root, accept=options.accepted(), date=_now())
     revision = options.revision or info.revision
+    if info.method == "hub":
+        # What is fetched has to be known later, and a branch moves.
+        revision = network.hub_commit(info.url, revision, endpoint=options.mirror)
     target = source_folder(source, data_root) / _folder_name(revision)
     with _staging(target) as staging:
         if info.method == "git":
@@ -128,7 +131,8 @@ def verify_source(source: str, data_root: Path, *, deep: bool) -> Verification:
     Raises:
         LookupError: If the source is unknown or has nothing to verify.
     """
-    source_info(source)
+    if source_info(source).method in ("package", "bundled"):
+        raise LookupError(f"{source} comes with an installed package: there is nothing to verify")
     root = state_root(source, data_root)
     if root is None:
         return Verification(state="absent", expected=0, present=0, deep=deep)

@@ -21,7 +21,7 @@ from idbench.prompts.acquisition.locks import (
 from idbench.prompts.cases import prompt_id
 from idbench.prompts.strict import read_utf8
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".ppm", ".pgm")
 DREAMBENCH_SUBJECTS = 150
 MULTIID_ROWS = 433
 

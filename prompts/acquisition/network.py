@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 Progress = Callable[[int, int], None]  # bytes done, bytes expected (0 where unknown)
 
@@ -134,6 +135,30 @@ def _git(*arguments: str) -> str:
     return done.stdout
 
 
+def hub_commit(repository: str, revision: str, *, endpoint: str | None = None) -> str:
+    """The commit that a revision of a dataset on the hub, such as a branch, stands for now.
+
+    Raises:
+        FetchError: If huggingface_hub is not installed, or with its message.
+    """
+    library = _hub_library()
+    try:
+        found = library.HfApi(endpoint=endpoint).dataset_info(repository, revision=revision)
+    except Exception as error:  # the hub's errors share no base class
+        raise FetchError(f"cannot reach {repository} on the hub: {error}") from error
+    return str(found.sha or revision)
+
+
+def _hub_library() -> Any:
+    try:
+        import huggingface_hub
+    except ImportError:
+        raise FetchError(
+            "huggingface_hub is not installed; pip install huggingface_hub, or use the manual route"
+        ) from None
+    return huggingface_hub
+
+
 def hub_files(
     repository: str,
     revision: str,
@@ -147,12 +172,7 @@ def hub_files(
     Raises:
         FetchError: If huggingface_hub is not installed, or with its message.
     """
-    try:
-        import huggingface_hub
-    except ImportError:
-        raise FetchError(
-            "huggingface_hub is not installed; pip install huggingface_hub, or use the manual route"
-        ) from None
+    huggingface_hub = _hub_library()
     target.mkdir(parents=True, exist_ok=True)
     found: list[Path] = []
     try:

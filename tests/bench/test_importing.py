@@ -163,6 +163,38 @@ def test_an_exported_run_is_imported_again_without_loss(small_list: Path, tmp_pa
         assert (one.base is None) == (two.base is None)
 
 
+@pytest.mark.skipif(
+    not all(map(find_spec, ("skimage", "insightface"))),
+    reason="the photographs of the bundled suites are not installed",
+)
+@pytest.mark.parametrize(
+    ("suite", "layout", "written"),
+    [
+        ("tiny-single", "ibench", "datas.json"),
+        ("tiny-single", "table", "units.csv"),
+        ("tiny-multi", "table", "units.csv"),
+        ("tiny-subject", "dreambench-plus", "."),
+        ("tiny-edit", "editedid", "."),
+    ],
+)
+def test_a_run_that_was_exported_maps_back_to_the_cases_of_its_suite(
+    suite: str, layout: str, written: str, tmp_path: Path
+) -> None:
+    runs, out = tmp_path / "runs", tmp_path / "out"
+    assert _run("generate", "--suite", suite, "--method", "jpeg", "--output", runs) == 0
+    (run,) = [path.parent for path in runs.glob(f"{suite}/*/run.json")]
+    assert _run("export", layout, run, "-o", out) == 0
+    words = ("--method", "again", "--suite", suite, "--output", tmp_path / "again")
+    assert _run("import", layout, out / written, *words) == 0
+    (again,) = [path.parent for path in (tmp_path / "again").glob(f"{suite}/*/run.json")]
+    assert _contents(again) == _contents(run)
+
+
+def _contents(directory: Path) -> dict[tuple[str, int], str | None]:
+    with RunStore.open(directory) as store:
+        return {(s.case_id, s.sample): s.sha256 for s in store.samples("ok")}
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -101,6 +101,19 @@ def test_coverage_with_identities_of_unequal_size():
     assert 0.93 <= simulated_coverage(12, lambda rng: rng.integers(4, 20, 12), 0.3, 2500) <= 0.97
 
 
+@pytest.mark.parametrize("identities", [20, 50])
+def test_coverage_with_skewed_scores(identities):
+    # Scores of mean 2 and skewness 1.4, correlated within identities; few people hold less.
+    rng = np.random.default_rng(identities)
+    held = 0
+    for _ in range(2500):
+        person = rng.gamma(2.0, 1.0, identities)
+        sums = 12 * 0.6 * person + 0.4 * rng.gamma(2.0, 1.0, (identities, 12)).sum(axis=1)
+        found = mean_interval(sums, np.full(identities, 12.0))
+        held += found.low <= 2.0 <= found.high
+    assert 0.93 <= held / 2500 <= 0.97
+
+
 def test_ignoring_identities_would_undercover():
     # The reason for resampling identities: treating 15 x 12 correlated samples as independent
     # holds the true mean far less often than 95 %.

@@ -92,6 +92,12 @@ def test_what_cannot_be_fetched_says_how_to_get_it(tmp_path, source):
         fetch(source, tmp_path, _options())
 
 
+@pytest.mark.parametrize("source", ["embedded", "scikit-image"])
+def test_what_comes_with_a_package_has_nothing_to_verify(tmp_path, source):
+    with pytest.raises(LookupError, match="comes with an installed package: there is nothing"):
+        verify_source(source, tmp_path, deep=False)
+
+
 @pytest.fixture
 def dreambench_zip(tmp_path):
     path = tmp_path / "data.zip"
