@@ -9,11 +9,7 @@ root, which both would compute once, is left out.
 
 import argparse
 import tempfile
-import time
-from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -44,50 +40,10 @@ from idbench.metrics.registry import (
     resolve,
     resolve_sets,
 )
+from idbench.perf_loops import Build, Images, time_loops
+from idbench.perf_times import Spent, Times, timed
 
 Pixels = NDArray[np.uint8]
-
-# The original runs all networks of the pack on every face it detects; of the four besides the
-# recogniser only the largest, for 68 points, is counted here.
-_FACES = ("antelopev2", "antelopev2.pose")
-
-# What IBench's classes do for one item, metric by metric: how often they decode each image and
-# which networks they then run on it. `proposals` is MTCNN without its last stage. R is the
-# reference, W the image with identity, O the one without. Section C of the metric specification
-# counts these by running the original's loops.
-LOOPS: Mapping[str, Mapping[str, tuple[int, tuple[str, ...]]]] = {
-    "facesim": {"W": (1, _FACES), "R": (1, _FACES)},
-    "antifacesim": {"O": (1, _FACES), "R": (1, _FACES)},
-    "landmarkdiff": {"W": (1, ("mtcnn",)), "R": (1, ("mtcnn",))},
-    "posediv": {
-        "W": (2, ("proposals", "hopenet.ibench")),
-        "R": (2, ("proposals", "hopenet.ibench")),
-    },
-    "exprdiv": {
-        "W": (2, ("proposals", "fer-vgg19.ibench")),
-        "R": (2, ("proposals", "fer-vgg19.ibench")),
-    },
-    "clip_i": {"W": (1, ("clip_l14.image.ibench",)), "O": (1, ("clip_l14.image.ibench",))},
-    "clip_t": {"W": (1, ("clip_l14.image.ibench",)), "text": (0, ("clip_l14.text",))},
-    "aesthetic": {"W": (1, ("clip_l14.image.aesthetic",))},
-    "image_quality": {"W": (1, ("musiq_spaq.ibench",))},
-    "fid": {"W": (1, ("inception",)), "O": (1, ("inception",))},
-    "dino": {"W": (1, ("dinov2_base.image",)), "R": (1, ("dinov2_base.image",))},
-    "fgis": {
-        "W": (2, ("proposals", "dinov2_base.ibench")),
-        "R": (2, ("proposals", "dinov2_base.ibench")),
-    },
-    "facediv1": {
-        "W": (2, (*_FACES, "mtcnn")),
-        "O": (1, _FACES),
-        "R": (2, (*_FACES, "mtcnn")),
-    },
-    "facediv2": {
-        "W": (2, (*_FACES, "mtcnn")),
-        "O": (1, _FACES),
-        "R": (2, (*_FACES, "mtcnn")),
-    },
-}
 
 PROMPT = (
     "In a warmly lit library a person in a grey coat reads a letter by the window, one hand on the "
@@ -99,15 +55,15 @@ PROMPT = (
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of `idbench perf score`."""
     parser.add_argument("--identities", type=int, default=2, metavar="N", help="default 2")
-    parser.add_argument("--prompts", type=int, default=4, metavar="N", help="default 4")
-    parser.add_argument("--side", type=int, default=768, metavar="PIXELS", help="default 768")
+    parser.add_argument("--prompts", type=int, default=8, metavar="N", help="default 8")
+    parser.add_argument("--side", type=int, default=1024, metavar="PIXELS", help="default 1024")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1")
     parser.add_argument("--batch-size", type=int, default=16, metavar="N", help="default 16")
     parser.add_argument(
         "--clock",
         choices=["wall", "cpu"],
         default="wall",
-        help="cpu: seconds of this process, for a machine with other work to do; not for a GPU",
+        help="of the time per stage; cpu: of this process, for a machine with other work to do",
     )
     parser.add_argument(
         "--random", action="store_true", help="random weights even where real ones are here"
@@ -134,41 +90,10 @@ def measure(args: argparse.Namespace) -> str:
         return "\n".join(_report(args, items, build, weights, folder))
 
 
-@dataclass(frozen=True, slots=True)
-class _Item:
-    """Files of one item: reference, with identity, without; and its prompt."""
-
-    reference: Path
-    generated: Path
-    base: Path
-    prompt: str
-
-
-@dataclass(slots=True)
-class _Times:
-    """Seconds by stage; `networks` is the part of a stage spent inside its networks."""
-
-    clock: Callable[[], float]
-    stages: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    networks: dict[str, float] = field(default_factory=lambda: defaultdict(float))
-    faces: list[int] = field(default_factory=list)
-
-    @contextmanager
-    def of(self, stage: str) -> Iterator[None]:
-        """Adds the time of the block to a stage."""
-        from idbench.metrics.extractors.stopwatch import stopwatch
-
-        start = self.clock()
-        with stopwatch(self.clock) as watch:
-            yield
-        self.stages[stage] += self.clock() - start
-        self.networks[stage] += watch.seconds
-
-
 class _Timed:
     """An extractor whose calls are timed."""
 
-    def __init__(self, extractor: Extractor, times: _Times) -> None:
+    def __init__(self, extractor: Extractor, times: Times) -> None:
         self._extractor, self._times = extractor, times
         self.name, self.needs, self.reads = extractor.name, extractor.needs, extractor.reads
 
@@ -183,10 +108,7 @@ class _Timed:
         return found
 
 
-Build = Callable[..., Extractor]
-
-
-def _networks(folder: Path, item: _Item, random: bool, tiny: bool) -> tuple[Build, str]:
+def _networks(folder: Path, item: Images, random: bool, tiny: bool) -> tuple[Build, str]:
     """How to build an extractor, and what its weights are."""
     needed = [name for name in _wanted_networks() if name not in ("mtcnn", "mtcnn_native")]
     lacking = [line for name in needed for line in missing_requirements(name)]
@@ -213,7 +135,7 @@ def _wanted_networks() -> list[str]:
     return extractor_order(sorted({n for need in needs for names in need.values() for n in names}))
 
 
-def _items(folder: Path, identities: int, prompts: int, side: int) -> list[_Item]:
+def _items(folder: Path, identities: int, prompts: int, side: int) -> list[Images]:
     """Variations of one photograph, prompt by prompt: every image is a file of its own."""
     from skimage import data
 
@@ -232,7 +154,7 @@ def _items(folder: Path, identities: int, prompts: int, side: int) -> list[_Item
 
     references = [variation(f"r{identity}") for identity in range(identities)]
     return [
-        _Item(
+        Images(
             references[identity],
             variation(f"w{prompt}-{identity}"),
             variation(f"o{prompt}-{identity}"),
@@ -244,44 +166,59 @@ def _items(folder: Path, identities: int, prompts: int, side: int) -> list[_Item
 
 
 def _report(
-    args: argparse.Namespace, items: Sequence[_Item], build: Build, weights: str, folder: Path
+    args: argparse.Namespace, items: Sequence[Images], build: Build, weights: str, folder: Path
 ) -> list[str]:
     _one_thread(args.device)
-    engine, engine_seconds = _time_engine(args, items, build, folder)
-    loop, loop_seconds = _time_loop(args, items, build)
+    engine, engine_spent = _time_engine(args, items, build, folder)
+    loop, loop_spent = time_loops(items, build, args.device)
     # MTCNN's pyramid and suppression are part of its forward pass; it has no bare network.
-    bare = sum(
-        seconds if stage.startswith("mtcnn") else engine.networks[stage]
-        for stage, seconds in engine.stages.items()
+    bare = Spent.total(
+        spent if stage.startswith("mtcnn") else engine.networks[stage]
+        for stage, spent in engine.stages.items()
     )
     count = len(items)
-    lines = [
+    return [
         f"full IBench set on {count} items ({args.identities} identities x {args.prompts} "
         f"prompts), {args.side} x {args.side} px",
-        f"device {args.device}, one process, one thread, batches of {args.batch_size}, "
-        f"{args.clock} time; {weights}",
+        f"device {args.device}, one process, one thread, batches of {args.batch_size}; {weights}",
         f"faces per image: {np.mean(engine.faces):.1f}",
         "",
-        f"per-metric loop   {loop_seconds:9.1f} s   {count / loop_seconds:8.3f} items/s",
-        f"engine            {engine_seconds:9.1f} s   {count / engine_seconds:8.3f} items/s",
-        f"ratio             {loop_seconds / engine_seconds:9.2f}",
-        f"bare networks     {bare:9.1f} s   engine / networks {engine_seconds / bare:.3f}",
+        f"{'':<20}{'wall s':>10}{'items/s':>10}{'cpu s':>10}{'items/s':>10}",
+        _total("per-metric loop", loop_spent, count),
+        _total("engine", engine_spent, count),
+        _total("bare networks", bare, count),
+        _quotient("loop / engine", loop_spent, engine_spent),
+        _quotient("engine / networks", engine_spent, bare),
         "",
-        f"{'stage':<28}{'engine s':>10}{'networks s':>12}{'loop s':>10}",
+        *_stages(engine, loop, engine_spent, args.clock),
     ]
-    for stage in sorted({*engine.stages, *loop.stages}, key=lambda s: -engine.stages.get(s, 0.0)):
-        inside = engine.networks.get(stage, 0.0)
+
+
+def _total(name: str, spent: Spent, count: int) -> str:
+    parts = (spent.wall, count / spent.wall, spent.cpu, count / spent.cpu)
+    return f"{name:<20}{parts[0]:>10.1f}{parts[1]:>10.3f}{parts[2]:>10.1f}{parts[3]:>10.3f}"
+
+
+def _quotient(name: str, over: Spent, under: Spent) -> str:
+    return f"{name:<20}{over.wall / under.wall:>10.3f}{'':>10}{over.cpu / under.cpu:>10.3f}"
+
+
+def _stages(engine: Times, loop: Times, whole: Spent, clock: str) -> list[str]:
+    """Seconds per stage, the longest of the engine first."""
+
+    def of(spent: Spent | None) -> float:
+        return 0.0 if spent is None else spent.cpu if clock == "cpu" else spent.wall
+
+    lines = [f"{f'stage, {clock} s':<28}{'engine':>10}{'networks':>12}{'loop':>10}"]
+    names = sorted({*engine.stages, *loop.stages}, key=lambda name: -of(engine.stages.get(name)))
+    for name in names:
+        inside = of(engine.networks.get(name))
         lines.append(
-            f"{stage:<28}{engine.stages.get(stage, 0.0):>10.2f}"
-            f"{inside if inside else float('nan'):>12.2f}{loop.stages.get(stage, 0.0):>10.2f}"
+            f"{name:<28}{of(engine.stages.get(name)):>10.2f}"
+            f"{f'{inside:.2f}' if inside else '-':>12}{of(loop.stages.get(name)):>10.2f}"
         )
-    rest = engine_seconds - sum(engine.stages.values())
-    lines.append(f"{'decode, store and schedule':<28}{rest:>10.2f}")
-    return [line.replace("nan", "  -") for line in lines]
-
-
-def _clock(args: argparse.Namespace) -> Callable[[], float]:
-    return time.process_time if args.clock == "cpu" else time.perf_counter
+    rest = of(whole) - sum(map(of, engine.stages.values()))
+    return [*lines, f"{'decode, store and schedule':<28}{rest:>10.2f}"]
 
 
 def _one_thread(device: str) -> None:
@@ -292,10 +229,10 @@ def _one_thread(device: str) -> None:
 
 
 def _time_engine(
-    args: argparse.Namespace, items: Sequence[_Item], build: Build, folder: Path
-) -> tuple[_Times, float]:
+    args: argparse.Namespace, items: Sequence[Images], build: Build, folder: Path
+) -> tuple[Times, Spent]:
     """The engine: one extraction over all files, then the metrics on stored features."""
-    times = _Times(_clock(args))
+    times = Times()
     metrics, sets = _metrics()
     roles: dict[Role, list[str]] = {}
     for needs in [*(m.needs for m in metrics), *(m.needs for m in sets)]:
@@ -310,32 +247,29 @@ def _time_engine(
 
     graph = Graph(_wanted_networks(), args.device, "float32", once)
     _warm(built, items[0])
-    times.stages.clear()
-    times.networks.clear()
-    times.faces.clear()
+    times.clear()
     features = FeatureStore(folder / "features.sqlite")
-    start = times.clock()
-    inputs = [_inputs(item) for item in items]
-    wanted = (
-        (entry, graph.closure(roles[role]))
-        for of_item in inputs
-        for role, entry in of_item.items()
-        if role in roles
-    )
-    losses = extract(wanted, graph, features, ExtractOptions(batch_size=args.batch_size))
-    if any(losses.values()):
-        raise RuntimeError(f"a network failed: {next(v for v in losses.values() if v)}")
-    with times.of("metrics"):
-        for item, of_item in zip(items, inputs, strict=True):
-            observation = _observation(item, of_item, roles, graph, features)
-            for metric in metrics:
-                _score(metric, observation)
-    seconds = times.clock() - start
+    with timed() as spent:
+        inputs = [_inputs(item) for item in items]
+        wanted = (
+            (entry, graph.closure(roles[role]))
+            for of_item in inputs
+            for role, entry in of_item.items()
+            if role in roles
+        )
+        losses = extract(wanted, graph, features, ExtractOptions(batch_size=args.batch_size))
+        if any(losses.values()):
+            raise RuntimeError(f"a network failed: {next(v for v in losses.values() if v)}")
+        with times.of("metrics"):
+            for item, of_item in zip(items, inputs, strict=True):
+                observation = _observation(item, of_item, roles, graph, features)
+                for metric in metrics:
+                    _score(metric, observation)
     features.close()
-    return times, seconds
+    return times, spent
 
 
-def _inputs(item: _Item) -> dict[Role, Input]:
+def _inputs(item: Images) -> dict[Role, Input]:
     return {
         "reference": Input(sha256_of(item.reference), item.reference, item.prompt),
         "generated": Input(sha256_of(item.generated), item.generated, item.prompt),
@@ -345,7 +279,7 @@ def _inputs(item: _Item) -> dict[Role, Input]:
 
 
 def _observation(
-    item: _Item,
+    item: Images,
     inputs: Mapping[Role, Input],
     roles: Mapping[Role, Sequence[str]],
     graph: Graph,
@@ -373,62 +307,10 @@ def _score(metric: Metric, observation: Observation) -> None:
         return
 
 
-def _warm(extractors: Mapping[str, Extractor], item: _Item) -> None:
+def _warm(extractors: Mapping[str, Extractor], item: Images) -> None:
     """Loads every network, outside the measured time of either way."""
     image = read_rgb(item.reference)
     found: dict[str, Any] = {}
     for name, extractor in extractors.items():
         features = {need: found[need] for need in extractor.needs}
         found[name] = extractor([Item(image=image, text=item.prompt, features=features)])[0]
-
-
-def _time_loop(
-    args: argparse.Namespace, items: Sequence[_Item], build: Build
-) -> tuple[_Times, float]:
-    """The original's way: for each metric, for each item, decode and run one image at a time."""
-    from idbench.metrics.extractors.mtcnn import MTCNN
-
-    class Proposals(MTCNN):
-        """MTCNN's first two stages, the package's `face_detection_only`."""
-
-        def _output(self, image: Any, boxes: Any) -> Any:
-            return np.empty((0, 4)), np.empty(0), np.empty((0, 5, 2))
-
-    times = _Times(_clock(args))
-    networks: dict[str, Extractor] = {}
-    names = {n for of in LOOPS.values() for _, run in of.values() for n in run}
-    for name in extractor_order(sorted(names - {"proposals"})):
-        networks[name] = build(name, device=args.device, dtype="float32")
-    networks["proposals"] = cast("Extractor", Proposals(device=args.device, max_side=None))
-    order = [n for n in ("mtcnn", "proposals", "antelopev2") if n in networks]
-    _warm_loop(networks, order, items[0])
-    start = times.clock()
-    for uses in LOOPS.values():
-        for item in items:
-            files = {"R": item.reference, "W": item.generated, "O": item.base}
-            for image, (decodes, run) in uses.items():
-                pixels = None
-                with times.of("decode"):
-                    for _ in range(decodes):
-                        pixels = read_rgb(files[image])
-                found: dict[str, Any] = {}
-                for name in run:
-                    with times.of(name):
-                        found[name] = networks[name](
-                            [Item(image=pixels, text=item.prompt, features=_as_needed(found))]
-                        )[0]
-    return times, times.clock() - start
-
-
-def _as_needed(found: Mapping[str, Any]) -> dict[str, Any]:
-    # The crops ask for IBench's detector by its name here.
-    names = {"proposals": "mtcnn_native"}
-    return {names.get(name, name): value for name, value in found.items()}
-
-
-def _warm_loop(networks: Mapping[str, Extractor], first: Sequence[str], item: _Item) -> None:
-    image = read_rgb(item.reference)
-    found = {name: networks[name]([Item(image=image)])[0] for name in first}
-    for name, network in networks.items():
-        if name not in first:
-            network([Item(image=image, text=item.prompt, features=_as_needed(found))])

@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from idbench import perf_score
+from idbench import perf_loops, perf_score
 from idbench.metrics.published_metrics import GROUPS
 from idbench.metrics.registry import resolve, resolve_sets
 
@@ -14,7 +14,7 @@ def test_the_loops_make_the_passes_that_were_counted_in_the_original():
     """Section C of the metric specification, column "IBench all", with a cold reference cache."""
     decodes = {"W": 0, "O": 0, "R": 0}
     passes: dict[tuple[str, str], int] = {}
-    for uses in perf_score.LOOPS.values():
+    for uses in perf_loops.LOOPS.values():
         for image, (count, networks) in uses.items():
             if image in decodes:
                 decodes[image] += count
@@ -38,7 +38,7 @@ def test_the_loops_make_the_passes_that_were_counted_in_the_original():
 def test_both_ways_compute_the_same_metrics():
     names = GROUPS["ibench_all"]
     metrics = {m.info.name for m in [*resolve(names), *resolve_sets(names)]}
-    loops = {name.removesuffix("1").removesuffix("2") for name in perf_score.LOOPS}
+    loops = {name.removesuffix("1").removesuffix("2") for name in perf_loops.LOOPS}
     assert {name.partition(".")[0] for name in metrics} == loops
 
 
@@ -49,11 +49,22 @@ def test_the_report_states_both_times_their_ratio_and_the_stages(capsys):
     arguments = ["--tiny", "--identities", "1", "--prompts", "1", "--side", "256", "--clock", "cpu"]
     text = perf_score.measure(parser.parse_args(arguments))
     assert "random weights of reduced networks: scores mean nothing" in text
-    loop, engine = (
-        float(re.search(rf"{name}\s+([\d.]+) s", text)[1]) for name in ("per-metric loop", "engine")
-    )
-    ratio = float(re.search(r"ratio\s+([\d.]+)", text)[1])
-    assert ratio == pytest.approx(loop / engine, rel=0.1)
+
+    def numbers(name):
+        (line,) = re.findall(rf"^{name} {{2,}}(.*)$", text, re.MULTILINE)
+        return [float(word) for word in line.split()]
+
+    loop, engine, bare = map(numbers, ("per-metric loop", "engine", "bare networks"))
+    # Of one item: seconds by the clock and of the CPU, and one item by either.
+    for wall, rate, cpu, cpu_rate in (loop, engine):
+        assert rate == pytest.approx(1 / wall, rel=0.1)
+        assert cpu_rate == pytest.approx(1 / cpu, rel=0.1)
+    for place, clock in ((0, 0), (1, 2)):
+        ratio = numbers("loop / engine")[place]
+        assert ratio == pytest.approx(loop[clock] / engine[clock], rel=0.1)
+        overhead = numbers("engine / networks")[place]
+        assert overhead == pytest.approx(engine[clock] / bare[clock], rel=0.1)
+        assert overhead >= 1
     for stage in ("mtcnn", "antelopev2", "clip_l14.image.ibench", "inception", "proposals"):
         assert re.search(rf"^{re.escape(stage)}\s", text, re.MULTILINE)
 
