@@ -62,8 +62,8 @@ function arrow(column) {
   return { true: " ↑", false: " ↓", null: "" }[String(DATA.columns[column].higher)];
 }
 
-function columnOptions() {
-  return columnsShown().map((place) => [String(place), DATA.columns[place].name]);
+function columnOptions(places = columnsShown()) {
+  return places.map((place) => [String(place), DATA.columns[place].name]);
 }
 
 function aggregatesOf(tag) {

@@ -6,7 +6,7 @@ let frontChart = null;
 
 /** Preservation against editability: the front of the shown runs, in two or three axes. */
 function drawFronts(parent) {
-  const places = columnsShown();
+  const places = aggregatesShown(), options = columnOptions(places);
   const first = (axis) => places.find((place) => DATA.columns[place].axis === axis);
   const chosen = drawFronts.chosen || (drawFronts.chosen = {});
   for (const axis of ["x", "y", "z"]) if (chosen[axis] !== "" && !places.includes(Number(chosen[axis]))) delete chosen[axis];
@@ -19,10 +19,10 @@ function drawFronts(parent) {
   const pick = (axis, options) => labelled(axis, select(options, chosen[axis], (value) => { chosen[axis] = value; redraw(); }, axis));
   parent.append(
     el("div", { class: "controls" },
-      pick("x", columnOptions()), pick("y", columnOptions()),
-      pick("z", [["", "none"], ...columnOptions()])),
+      pick("x", options), pick("y", options), pick("z", [["", "none"], ...options])),
     el("p", { class: "hint" }, "Filled: on the front, with the share of resampled identities in which it is there. " +
-      "Hollow: dominated. Bars: 95 % intervals; lines join runs that differ in one parameter. Where a column has no better direction, up is taken as better."),
+      "Hollow: dominated. Bars: 95 % intervals; lines join runs that differ in one parameter. Where a column has no better direction, up is taken as better. " +
+      "A metric of whole runs, such as FID, has no bar and is not resampled."),
     el("div", { class: "chart" }, canvas), list,
   );
   redraw();
@@ -35,8 +35,11 @@ function draw(canvas, list, chosen) {
   const higher = axes.map((place) => DATA.columns[place].higher !== false);
   const on = frontOf(points.map((point) => point.means), higher);
   const samples = samplesShown();
-  const parts = points.map((point) => axes.map((place) => perIdentity(point.run, place, samples)));
-  const shares = membership(parts.map((run) => run.map((part) => part.sums)), parts.map((run) => run.map((part) => part.weights)), higher, DRAWS);
+  const sampled = axes.map((place) => points.some((point) => point.run.scores[place]));
+  const parts = points.map((point) => axes.map((place, axis) => (sampled[axis] ? perIdentity(point.run, place, samples) : sameInEveryDraw(point.means[axis]))));
+  const shares = sampled.some(Boolean)
+    ? membership(parts.map((run) => run.map((part) => part.sums)), parts.map((run) => run.map((part) => part.weights)), higher, DRAWS)
+    : null;
   const ends = new Set(curvesOf(points).map((curve) => curve.at(-1)));
   const crowded = window.innerWidth <= 600 && points.length > 10;
   points.forEach((point, place) => {
@@ -53,6 +56,12 @@ function draw(canvas, list, chosen) {
   if (axes.length === 3) draw3d(canvas, points, axes);
   else draw2d(canvas, points, axes, higher);
   list.replaceChildren(frontTable(points, axes));
+}
+
+/** One number of a whole run as if each identity had it, so that no draw changes it. */
+function sameInEveryDraw(value) {
+  const identities = new Set(suite().cases.map((each) => each.identity)).size;
+  return { sums: new Array(identities).fill(value), weights: new Array(identities).fill(1) };
 }
 
 function frontPoints(axes) {

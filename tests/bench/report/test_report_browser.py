@@ -263,6 +263,60 @@ def test_nothing_is_wider_than_the_screen(opened, width, mobile):
         assert browser.js("document.documentElement.scrollWidth") <= width
 
 
+def test_a_metric_of_whole_runs_is_an_axis(browser, tmp_path):
+    def column(name, axis, higher):
+        return {
+            "name": name, "metric": name, "below": "", "unit": "", "higher": higher, "low": 0,
+            "high": None, "fingerprint": "f", "published": False, "axis": axis,
+        }  # fmt: skip
+
+    def row(run, place, mean, margin):
+        return {
+            "tag": "", "run": run, "column": place, "mean": mean, "margin": margin, "n": 4,
+            "total": 4, "identities": 4, "reasons": {},
+        }  # fmt: skip
+
+    means = {"a": (0.9, 40.0), "b": (0.5, 10.0), "c": (0.4, 12.0)}
+    document = {
+        "title": "sets",
+        "faces": "omit",
+        "columns": [column("facesim", "preservation", True), column("fid", "quality", False)],
+        "suites": [{
+            "name": "s", "version": 1, "notes": [], "samples": [[i, 0] for i in range(4)],
+            "cases": [
+                {"id": f"c{i}", "alias": "", "prompt": "p", "identity": f"r{i}", "weight": 1,
+                 "tags": {}, "asked": [], "references": [None]}
+                for i in range(4)
+            ],
+            "aggregates": [
+                row(run, place, pair[place], 0.01 if place == 0 else None)
+                for run, pair in means.items() for place in (0, 1)
+            ],
+        }],
+        "runs": [
+            {"label": run, "run": run, "method": "m", "suite": "s", "curve": None,
+             "pictures": [None] * 4, "failures": {}, "scores": [[pair[0]] * 4, None]}
+            for run, pair in means.items()
+        ],
+    }  # fmt: skip
+    path = tmp_path / "index.html"
+    path.write_text(render_page(document))
+    browser.resize(1280, 900)
+    browser.open(path, "fronts")
+    assert browser.js("document.querySelector('select[aria-label=y]').value") == "1"
+    cells = browser.js(
+        "[...document.querySelectorAll('.front-list tbody tr')].map((row) => "
+        "[row.firstChild.textContent, row.lastChild.textContent])"
+    )
+    # c is worse than b in both; the others are on the front, whoever is drawn.
+    assert dict(cells) == {
+        "a": "yes, in 100 % of resamples",
+        "b": "yes, in 100 % of resamples",
+        "c": "no, in 0 % of resamples",
+    }
+    assert browser.problems() == []
+
+
 @pytest.mark.slow
 def test_ten_thousand_samples(browser, tmp_path):
     samples, runs, columns = 10_000, 12, 8
