@@ -56,6 +56,7 @@ VERBS = {
     "list": ("idbench.commands.list", "list methods, suites or metrics"),
     "method": ("idbench.commands.method", "check a method against the contract"),
     "perf": ("idbench.commands.perf", "measure speed and memory, to repeat on your machine"),
+    "torture": ("idbench.commands.torture", "kill, fill and damage on purpose: is anything lost?"),
     "doctor": ("idbench.commands.doctor", "what is installed here, and what is missing"),
 }
 

@@ -7,7 +7,9 @@ several processes may write it: equal keys hold equal values.
 
 import io
 import sqlite3
-from collections.abc import Iterable, Mapping
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +45,7 @@ class FeatureStore:
 
     def __init__(self, path: Path) -> None:
         """Opens or makes the file; one that SQLite cannot read is replaced, being only a cache."""
+        self._path = path
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._database = _open(path)
@@ -57,22 +60,26 @@ class FeatureStore:
     def get(self, inputs: Iterable[str], extractor: str) -> dict[str, Features | Missing]:
         """What is known of `inputs`; the others are left out."""
         found: dict[str, Features | Missing] = {}
-        for key in set(inputs):
-            row = self._database.execute(
-                "SELECT data, reason, detail FROM features WHERE input = ? AND extractor = ?",
-                (key, extractor),
-            ).fetchone()
-            if row is not None:
-                data, reason, detail = row
-                found[key] = Missing(reason, detail) if data is None else unpack(data)
+        with self._named():
+            for key in set(inputs):
+                row = self._database.execute(
+                    "SELECT data, reason, detail FROM features WHERE input = ? AND extractor = ?",
+                    (key, extractor),
+                ).fetchone()
+                if row is not None:
+                    data, reason, detail = row
+                    found[key] = Missing(reason, detail) if data is None else unpack(data)
         return found
 
     def known(self, inputs: Iterable[str], extractor: str) -> set[str]:
         """Those of `inputs` that are in the store."""
         query = "SELECT 1 FROM features WHERE input = ? AND extractor = ?"
-        return {
-            key for key in set(inputs) if self._database.execute(query, (key, extractor)).fetchone()
-        }
+        with self._named():
+            return {
+                key
+                for key in set(inputs)
+                if self._database.execute(query, (key, extractor)).fetchone()
+            }
 
     def put(self, found: Mapping[tuple[str, str], bytes | Missing]) -> None:
         """Adds packed features or reasons by (input, extractor), in one transaction."""
@@ -82,13 +89,23 @@ class FeatureStore:
             else (key, extractor, value, None, None)
             for (key, extractor), value in found.items()
         ]
+        with self._named(), self._database:
+            self._database.executemany(
+                "INSERT OR IGNORE INTO features VALUES (?, ?, ?, ?, ?)", rows
+            )
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Faults of the file as errors that name it."""
         try:
-            with self._database:
-                self._database.executemany(
-                    "INSERT OR IGNORE INTO features VALUES (?, ?, ?, ?, ?)", rows
-                )
+            yield
         except sqlite3.OperationalError as error:
-            raise StorageError(f"cannot write the feature store: {error}") from error
+            raise StorageError(f"cannot write {self._path}: {error}") from error
+        except (sqlite3.DatabaseError, zipfile.BadZipFile, ValueError, EOFError) as error:
+            raise StorageError(
+                f"{self._path} is damaged ({error}); delete it, it is only a cache, and run the "
+                "same command again"
+            ) from error
 
     def close(self) -> None:
         """Closes the file."""

@@ -19,6 +19,7 @@ from idbench.executors import RayOptions, run_batches
 from idbench.generation_worker import Batch, Generator, Unit, Units, close
 from idbench.method_spec import MethodSpec
 from idbench.methods.protocol import Method
+from idbench.metrics.images import sha256_of
 from idbench.progress import Progress
 from idbench.prompts.cases import Case, Reference, hashed_seed
 from idbench.prompts.materialise import materialise
@@ -333,10 +334,15 @@ class _Run:
 
     def todo(self) -> int:
         """How many samples are to be made; finds the images that are gone from the folder."""
+        doubted = self.store.doubted() if self._options.retry_failed else set()
         self._lost = {
             (sample.case_id, sample.sample)
             for sample in self.store.walk(("ok",))
-            if sample.path and not (self.store.directory / sample.path).is_file()
+            if sample.path
+            and not _is_there(
+                self.store.directory / sample.path,
+                sample.sha256 if (sample.case_id, sample.sample) in doubted else None,
+            )
         }
         self.lost = len(self._lost)
         if self._only is not None:
@@ -380,6 +386,14 @@ class _Run:
                 continue
             if sample.status != "ok" or (sample.case_id, sample.sample) in self._lost:
                 yield sample
+
+
+def _is_there(path: Path, sha256: str | None) -> bool:
+    """Whether an image has bytes; with `sha256`, whether they are those that were recorded."""
+    try:
+        return path.stat().st_size > 0 and (sha256 is None or sha256_of(path) == sha256)
+    except OSError:
+        return False
 
 
 def _search(options: GenerateOptions, method: Method, memory: BatchMemory, key: str) -> BatchSearch:

@@ -2,7 +2,9 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -107,6 +109,12 @@ class ProcessPool(Generic[T, R]):
                 fault = f"its worker died (exit {process.process.exitcode})"
                 yield from self._lost(process, fault, workers)
                 continue
+            except Exception as error:  # what is no message raises anything when it is unpickled
+                process.process.kill()
+                process.process.join()
+                fault = f"its worker sent rubbish ({type(error).__name__})"
+                yield from self._lost(process, fault, workers)
+                continue
             if kind == "ready":
                 process.ready, self._failed_starts = True, 0
             elif kind == "error":
@@ -150,7 +158,12 @@ def starting(fault: str) -> str:
 
 
 def _serve(pipe: Connection, factory: Callable[[], Callable[[Any], Any]]) -> None:
-    """The life of a worker process: it ends when the driver closes its end of the pipe."""
+    """The life of a worker process: it ends when the driver closes its end of the pipe.
+
+    It also ends, at once and whatever it is at, when the driver dies: what it would still write
+    could replace an image that the next driver has recorded.
+    """
+    threading.Thread(target=_end_with_driver, daemon=True).start()
     # The driver decides what an interrupt from the keyboard means; it reaches the whole group.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
@@ -162,6 +175,13 @@ def _serve(pipe: Connection, factory: Callable[[], Callable[[Any], Any]]) -> Non
         return
     except Exception as error:
         pipe.send(("error", portable(error)))
+
+
+def _end_with_driver() -> None:
+    driver = multiprocessing.parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
 
 
 def portable(error: Exception) -> Exception:

@@ -47,6 +47,9 @@ SHARDS = "shards"  # the folder of a workspace in which the shards of a run are 
 WALK_PAGE = 1000  # rows held at a time
 SAMPLE_FIELDS = tuple(field.name for field in dataclasses.fields(Sample))
 
+_SMALLEST_DATABASE = 512  # bytes; the smallest page of SQLite
+_MOVE_AWAY = "move {} away and run the same command again"
+
 # A sample with its identity, multiplicity and tags.
 Planned = tuple[Sample, str, int, Mapping[str, Sequence[str]]]
 
@@ -148,7 +151,7 @@ class RunStore:
             KeyError,
             TypeError,
         ) as error:
-            raise RunError(f"{path} is damaged: {error}") from error
+            raise RunError(f"{path} is damaged: {error}; {_MOVE_AWAY.format(directory)}") from error
         if found != f"idbench.run/{SCHEMA_VERSION}":
             raise RunError(
                 f"{path} has format {found!r}, this version reads idbench.run/{SCHEMA_VERSION}"
@@ -204,6 +207,23 @@ class RunStore:
                 f"cannot write {self.directory / 'run.sqlite'}: {error}; what was recorded is "
                 "kept, run the same command again when the disk can be written"
             ) from error
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _read(self, query: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        try:
+            return self._database.execute(query, values).fetchall()
+        except sqlite3.OperationalError as error:
+            path = self.directory / "run.sqlite"
+            raise StorageError(
+                f"cannot read {path}: {error}; run the same command again"
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: sqlite3.DatabaseError) -> RunError:
+        path = self.directory / "run.sqlite"
+        return RunError(f"{path} is damaged ({error}); {_MOVE_AWAY.format(self.directory)}")
 
     def plan(self, rows: Iterable[Planned]) -> None:
         """Adds planned samples with identity, multiplicity and tags; known ones stay."""
@@ -219,7 +239,7 @@ class RunStore:
 
     def planned(self) -> list[Planned]:
         """All samples as they were planned, with what became of them, by case id and sample."""
-        rows = self._database.execute(
+        rows = self._read(
             f"SELECT {', '.join(SAMPLE_FIELDS)}, identity, multiplicity, tags FROM samples "
             "ORDER BY case_id, sample"
         )
@@ -236,7 +256,7 @@ class RunStore:
     def samples(self, status: str | None = None) -> list[Sample]:
         """All samples, or those of one status, in order of case id and sample."""
         where, values = ("WHERE status = ?", (status,)) if status else ("", ())
-        rows = self._database.execute(
+        rows = self._read(
             f"SELECT {', '.join(SAMPLE_FIELDS)} FROM samples {where} ORDER BY case_id, sample",
             values,
         )
@@ -253,7 +273,7 @@ class RunStore:
         )
         place: tuple[str, int] = ("", -1)
         while True:
-            rows = self._database.execute(query, (*place, *statuses, WALK_PAGE)).fetchall()
+            rows = self._read(query, (*place, *statuses, WALK_PAGE))
             for row in rows:
                 yield Sample(**dict(zip(SAMPLE_FIELDS, row, strict=True)))
             if len(rows) < WALK_PAGE:
@@ -270,12 +290,12 @@ class RunStore:
 
     def counts(self) -> Counter[str]:
         """How many samples have each status."""
-        rows = self._database.execute("SELECT status, COUNT(*) FROM samples GROUP BY status")
-        return Counter(dict(rows.fetchall()))
+        rows = self._read("SELECT status, COUNT(*) FROM samples GROUP BY status")
+        return Counter(dict(rows))
 
     def failures(self) -> Counter[tuple[str, str]]:
         """How many samples have no image for each reason and detail."""
-        rows = self._database.execute(
+        rows = self._read(
             "SELECT COALESCE(reason, 'error'), COALESCE(detail, ''), COUNT(*) FROM samples "
             "WHERE status = 'failed' GROUP BY 1, 2"
         )
@@ -312,14 +332,14 @@ class RunStore:
 
     def columns(self) -> list[Column]:
         """The columns that have scores, by name and fingerprint."""
-        rows = self._database.execute("SELECT info FROM columns ORDER BY name, fingerprint")
+        rows = self._read("SELECT info FROM columns ORDER BY name, fingerprint")
         return [_column(json.loads(info)) for (info,) in rows]
 
     def scored(
         self, name: str, column_fingerprint: str, *, retry: Sequence[str] = ()
     ) -> set[tuple[str, int]]:
         """The samples with a score or a reason in a column, less those with a reason to retry."""
-        rows = self._database.execute(
+        rows = self._read(
             "SELECT case_id, sample, reason FROM scores WHERE name = ? AND fingerprint = ?",
             (name, column_fingerprint),
         )
@@ -337,7 +357,7 @@ class RunStore:
 
     def scores(self) -> list[Score]:
         """All scores and reasons."""
-        rows = self._database.execute(
+        rows = self._read(
             "SELECT case_id, sample, name, fingerprint, value, reason, detail FROM scores "
             "ORDER BY name, fingerprint, case_id, sample"
         )
@@ -354,13 +374,21 @@ class RunStore:
             for case_id, sample, name, column_fingerprint, value, reason, detail in rows
         ]
 
+    def doubted(self) -> set[tuple[str, int]]:
+        """The samples for which scoring could not read an image, or found another one."""
+        rows = self._read(
+            "SELECT DISTINCT case_id, sample FROM scores "
+            "WHERE reason IN ('changed_image', 'unreadable_image')"
+        )
+        return {(case_id, sample) for case_id, sample in rows}
+
     def set_inputs(self, name: str, column_fingerprint: str) -> str | None:
         """Fingerprint of the images that the stored value of a set column was computed from."""
-        row = self._database.execute(
+        rows = self._read(
             "SELECT inputs FROM set_scores WHERE name = ? AND fingerprint = ?",
             (name, column_fingerprint),
-        ).fetchone()
-        return None if row is None else str(row[0])
+        )
+        return str(rows[0][0]) if rows else None
 
     def add_set_scores(self, scores: Iterable[SetScore]) -> None:
         """Writes values of whole sets, in one transaction; a later one replaces an earlier one."""
@@ -385,7 +413,7 @@ class RunStore:
 
     def set_scores(self) -> list[SetScore]:
         """The values of whole sets, by name and fingerprint."""
-        rows = self._database.execute(
+        rows = self._read(
             "SELECT info, value, inputs, n, total, samples, reasons FROM set_scores "
             "ORDER BY name, fingerprint"
         )
@@ -412,19 +440,17 @@ class RunStore:
         import pandas as pd
 
         # What does not differ between columns is read once: a run may have a million scores.
-        samples = self._database.execute(
+        samples = self._read(
             "SELECT case_id, sample, identity, multiplicity, tags FROM samples "
             "ORDER BY case_id, sample"
-        ).fetchall()
+        )
         facts = pd.DataFrame(
             samples, columns=["case_id", "sample", "identity", "multiplicity", "tags"]
         ).astype({**{key: SCORE_FRAME[key] for key in ("case_id", "identity")}, "tags": "str"})
-        columns = self._database.execute(
-            "SELECT name, fingerprint FROM columns ORDER BY name, fingerprint"
-        ).fetchall()
+        columns = self._read("SELECT name, fingerprint FROM columns ORDER BY name, fingerprint")
         parts = []
         for name, column_fingerprint in columns:
-            scores = self._database.execute(
+            scores = self._read(
                 """
                 SELECT r.value,
                   CASE WHEN r.value IS NOT NULL THEN ''
@@ -435,7 +461,7 @@ class RunStore:
                 ORDER BY s.case_id, s.sample
                 """,
                 (name, column_fingerprint),
-            ).fetchall()
+            )
             values, reasons = zip(*scores, strict=True) if scores else ((), ())
             parts.append(
                 facts.assign(
@@ -451,17 +477,40 @@ class RunStore:
 
 
 def _connect(path: Path) -> sqlite3.Connection:
+    size = path.stat().st_size if path.exists() else 0
+    if size < _SMALLEST_DATABASE and (path.parent / "images").is_dir():
+        # SQLite would take it for a new database, and the run would begin anew without a word.
+        raise RunError(
+            f"{path} is damaged: it is empty and there are images; {_MOVE_AWAY.format(path.parent)}"
+        )
     try:
         database = sqlite3.connect(path, timeout=30.0)
         database.executescript(SCHEMA)
         _add_notes(database)
+        missing = _missing_bytes(database, path)
     except sqlite3.DatabaseError as error:
         if path.exists() and not os.access(path.parent, os.W_OK):
             return sqlite3.connect(f"file:{path}?mode=ro&immutable=1", uri=True)
         if isinstance(error, sqlite3.OperationalError):
             raise StorageError(f"cannot open {path}: {error}") from error
-        raise RunError(f"{path} is damaged ({error}); move it away and run again") from error
+        raise RunError(f"{path} is damaged ({error}); {_MOVE_AWAY.format(path.parent)}") from error
+    if missing > 0:
+        database.close()
+        raise RunError(
+            f"{path} is damaged: its last {missing} bytes are gone; "
+            + _MOVE_AWAY.format(path.parent)
+        )
     return database
+
+
+def _missing_bytes(database: sqlite3.Connection, path: Path) -> int:
+    """How much shorter than it says a database is; SQLite reads the rest of its last page as 0."""
+    database.execute("BEGIN")  # while this is open nobody writes the file
+    ((pages,),) = database.execute("PRAGMA page_count").fetchall()
+    ((page_size,),) = database.execute("PRAGMA page_size").fetchall()
+    size = path.stat().st_size
+    database.rollback()
+    return int(pages) * int(page_size) - size
 
 
 def _add_notes(database: sqlite3.Connection) -> None:

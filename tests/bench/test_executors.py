@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -132,3 +133,16 @@ def test_tasks_and_results_larger_than_a_pipe_do_not_block() -> None:
     tasks = [bytes([number]) * 3_000_000 + b"x" for number in range(6)]
     found = run_batches(tasks, Mirror, workers=2, parts=Whole(), timeout=60)
     assert sorted(found) == sorted(task[::-1] for task in tasks)
+
+
+class Rubbish:
+    def __call__(self, task: bytes) -> bytes:
+        if task == b"bad":
+            pipe = sys._getframe(1).f_locals["pipe"]
+            pipe.send_bytes(b"no pickle")
+        return task
+
+
+def test_a_worker_that_sends_rubbish_is_replaced() -> None:
+    found = run_batches([b"a", b"bad", b"b"], Rubbish, workers=2, parts=Whole(), timeout=60)
+    assert sorted(found) == [b"a", b"b", b"its worker sent rubbish (UnpicklingError), 2 times"]

@@ -1,0 +1,1 @@
+"""Faults on purpose: kills, full disks, damaged files, and what must be left of a run."""
