@@ -6,6 +6,7 @@ from importlib.resources import files
 import numpy as np
 import pytest
 import torch
+from diffusers import FluxTransformer2DModel
 from PIL import Image
 
 from idbench.methods.baselines.flux_dev import FluxDev
@@ -13,7 +14,7 @@ from idbench.methods.common.weight_sources import MissingWeightsError
 from idbench.methods.flexid.method import FlexID
 from idbench.methods.flexid.stepping import StepText, StepWeights, step_end_callback
 from idbench.methods.protocol import NOTES, Method
-from idbench.methods.pulid.injection import Identity
+from idbench.methods.pulid.injection import Identity, injected_blocks
 from idbench.methods.pulid.pipeline import ConstantWeight, PuLIDFlux
 
 # the libraries' own: torchvision inside facexlib, scikit-image inside insightface
@@ -233,6 +234,15 @@ def test_modules_act_once_per_step_and_never_on_text(method, portrait_request, s
     assert moved == [step >= start_step for step in range(STEPS) for _ in blocks]
     assert all(torch.equal(a[0], b[0]) for a, b in zip(before, after, strict=True))
     assert np.count_nonzero(seen.answers[0].info[NOTES]["w"]) == STEPS - start_step
+
+
+def test_identity_enters_after_the_published_blocks():
+    with torch.device("meta"):
+        flux = FluxTransformer2DModel()
+    doubles, singles = list(flux.transformer_blocks), list(flux.single_transformer_blocks)
+    expected = [doubles[k] for k in (0, 2, 4, 6, 8, 10, 12, 14, 16, 18)]
+    expected += [singles[k] for k in (0, 4, 8, 12, 16, 20, 24, 28, 32, 36)]
+    assert all(a is b for a, b in zip(injected_blocks(flux), expected, strict=True))
 
 
 def test_the_change_is_proportional_to_w(method, portrait_request):
