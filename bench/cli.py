@@ -30,6 +30,7 @@ class Verb(Protocol):
 # verb -> (module, one line of help); a module is imported only when its verb is used.
 VERBS = {
     "demo": ("idbench.commands.demo", "every baseline over seven real people: table and plot"),
+    "plan": ("idbench.commands.plan", "what a campaign would cost on a cluster: hours, storage"),
     "run": ("idbench.commands.run", "generate, score and tabulate, from a YAML file or flags"),
     "generate": ("idbench.commands.generate", "make the images of a method over a suite"),
     "score": ("idbench.commands.score", "score the images of runs"),

@@ -25,6 +25,7 @@ from idbench.prompts.cases import Case, Reference, hashed_seed
 from idbench.prompts.materialise import materialise
 from idbench.prompts.suites import Suite
 from idbench.prompts.tags import case_tags
+from idbench.recording import Recorder
 from idbench.records import Sample
 from idbench.requests import distractors
 from idbench.store import SHARDS, RunIdentity, RunStore
@@ -115,7 +116,7 @@ def generate(
 
     A method that is finished is left as it is. A sample that fails is recorded with its reason and
     is tried again only with `retry_failed`. `recorded` is told of a run's directory and samples
-    when they are on record.
+    when they are on record, in another thread.
 
     Raises:
         LookupError: If a method is unknown.
@@ -149,7 +150,7 @@ def generate(
         todo = [run.todo() for run in runs]
         kept = [run.store.counts()["ok"] - run.lost for run in runs]
         made, failed = [0] * len(runs), [0] * len(runs)
-        with Progress("generate", sum(todo), "images") as progress:
+        with Progress("generate", sum(todo), "images") as progress, Recorder() as recorder:
             results = run_batches(
                 chain.from_iterable(run.batches() for run in runs),
                 [
@@ -164,14 +165,12 @@ def generate(
             )
             for result in results:
                 run = runs[result.run]
-                run.store.record(result.samples)
+                recorder.write(_record, run.store, result.samples, recorded)
                 run.search.learn(result.fitted, result.refused)
                 if options.batch_size is None:
                     memory.keep(run.memory_key, run.search)
                 made[result.run] += sum(sample.status == "ok" for sample in result.samples)
                 failed[result.run] += sum(sample.status == "failed" for sample in result.samples)
-                if recorded is not None:
-                    recorded(run.store.directory, result.samples)
                 progress.advance(len(result.samples))
         _collect(runs, options)
         if options.stop():
@@ -186,6 +185,12 @@ def generate(
             )
             for run in runs
         ]
+
+
+def _record(store: RunStore, samples: Sequence[Sample], recorded: Recorded | None) -> None:
+    store.record(samples)
+    if recorded is not None:
+        recorded(store.directory, samples)
 
 
 def _workers(options: GenerateOptions, devices: Sequence[str]) -> int:

@@ -11,6 +11,7 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from idbench.generate import plan
+from idbench.perf_record import Measured
 from idbench.prompts.cases import Case, Person
 from idbench.prompts.freezing import write_suite
 from idbench.prompts.references import identified, reference_of
@@ -29,8 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def measure(args: argparse.Namespace) -> str:
-    """Times each step on a tenth of the cases and on all; returns a table.
+def measure(args: argparse.Namespace) -> Measured:
+    """Times each step on a tenth of the cases and on all.
 
     Every step runs in a fresh process, so its peak memory is its own.
 
@@ -40,24 +41,28 @@ def measure(args: argparse.Namespace) -> str:
     if args.cases < 1000:
         raise ValueError(f"--cases must be at least 1000, got {args.cases}")
     lines = [f"{'step':<8}{'cases':>10}{'seconds':>10}{'CPU s':>10}{'peak MB':>10}"]
+    values: dict[str, dict[str, dict[str, float]]] = {name: {} for name in STEPS}
     for cases in (args.cases // 10, args.cases):
         with tempfile.TemporaryDirectory() as folder:
             for name, step in STEPS.items():
-                seconds, cpu, peak = _alone(step, Path(folder), cases)
+                seconds, cpu, peak = alone(step, Path(folder), cases)
+                found = {"seconds": seconds, "cpu_seconds": cpu, "peak_mb": peak}
+                values[name][str(cases)] = found
                 lines.append(f"{name:<8}{cases:>10,}{seconds:>10.1f}{cpu:>10.1f}{peak:>10.0f}")
-    return "\n".join(lines)
+    return Measured(text="\n".join(lines), values=values)
 
 
-_Step = Callable[[Path, int], None]
+Step = Callable[[Path, int], None]
 
 
-def _alone(step: _Step, folder: Path, cases: int) -> tuple[float, float, float]:
+def alone(step: Step, folder: Path, cases: int) -> tuple[float, float, float]:
+    """Seconds, CPU seconds and peak megabytes of a step in a fresh process."""
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
         return pool.submit(_timed, step, folder, cases).result()
 
 
-def _timed(step: _Step, folder: Path, cases: int) -> tuple[float, float, float]:
+def _timed(step: Step, folder: Path, cases: int) -> tuple[float, float, float]:
     start, cpu = time.perf_counter(), time.process_time()
     step(folder, cases)
     unit = 1e6 if sys.platform == "darwin" else 1e3  # bytes there, kilobytes on Linux
@@ -118,7 +123,7 @@ def _plan(folder: Path, cases: int) -> None:
         plan(store, suite, suite.cases)
 
 
-STEPS: dict[str, _Step] = {
+STEPS: dict[str, Step] = {
     "build": _build,
     "load": _load,
     "list": _list,

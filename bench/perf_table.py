@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from idbench.aggregate import aggregate
+from idbench.perf_record import Measured
 from idbench.records import Column, Sample, Score
 from idbench.store import RunIdentity, RunStore, load_frame
 from idbench.tables import render
@@ -26,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of the scores")
 
 
-def measure(args: argparse.Namespace) -> str:
+def measure(args: argparse.Namespace) -> Measured:
     """Writes runs with random scores, then loads, aggregates and prints them, timing each step.
 
     Raises:
@@ -47,20 +48,30 @@ def measure(args: argparse.Namespace) -> str:
         loaded = time.perf_counter()
         aggregates = aggregate(frame)
         aggregated = time.perf_counter()
-        text = render(aggregates, known, style="terminal")
+        table = render(aggregates, known, style="terminal")
         printed = time.perf_counter()
     rows = len(frame)
-    return "\n".join(
+    text = "\n".join(
         [
             f"{rows:,} score rows: {RUNS} runs x {samples:,} samples x {COLUMNS} columns",
             f"write      {written - start:7.2f} s (not part of the total)",
             f"load       {loaded - written:7.2f} s",
             f"aggregate  {aggregated - loaded:7.2f} s",
-            f"print      {printed - aggregated:7.2f} s, {len(text.splitlines())} lines",
+            f"print      {printed - aggregated:7.2f} s, {len(table.splitlines())} lines",
             f"total      {printed - written:7.2f} s",
             f"memory     {_peak():7.0f} MB at most, {before:.0f} MB before loading",
         ]
     )
+    values = {
+        "rows": rows,
+        "load_seconds": loaded - written,
+        "aggregate_seconds": aggregated - loaded,
+        "print_seconds": printed - aggregated,
+        "total_seconds": printed - written,
+        "peak_mb": _peak(),
+        "before_mb": before,
+    }
+    return Measured(text=text, values=values)
 
 
 def _column(place: int) -> Column:

@@ -484,7 +484,8 @@ def _connect(path: Path) -> sqlite3.Connection:
             f"{path} is damaged: it is empty and there are images; {_MOVE_AWAY.format(path.parent)}"
         )
     try:
-        database = sqlite3.connect(path, timeout=30.0)
+        # A thread may write while another reads; SQLite itself takes care that they take turns.
+        database = sqlite3.connect(path, timeout=30.0, check_same_thread=False)
         database.executescript(SCHEMA)
         _add_notes(database)
         missing = _missing_bytes(database, path)

@@ -8,7 +8,7 @@ from idbench.perf_plan import STEPS, measure
 
 
 def test_every_step_is_measured_and_memory_stays() -> None:
-    lines = measure(argparse.Namespace(cases=10_000)).splitlines()[1:]
+    lines = measure(argparse.Namespace(cases=10_000)).text.splitlines()[1:]
     rows = [line.split() for line in lines]
     assert [row[0] for row in rows] == [*STEPS, *STEPS]
     peaks = {(row[0], row[1]): float(row[-1]) for row in rows}

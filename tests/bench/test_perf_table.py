@@ -9,7 +9,7 @@ from idbench import perf_table
 def measured(*flags):
     parser = argparse.ArgumentParser()
     perf_table.add_arguments(parser)
-    return perf_table.measure(parser.parse_args(list(flags)))
+    return perf_table.measure(parser.parse_args(list(flags))).text
 
 
 def test_every_row_is_loaded_and_printed():
