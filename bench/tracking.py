@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Mapping
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
 
@@ -34,6 +35,37 @@ def log_run(
         _log_wandb(_library("wandb"), project, run["label"], settings, metrics)
     else:
         _log_mlflow(_library("mlflow"), project, run["label"], settings, metrics)
+
+
+def log_step(
+    tracker: Tracker, step: int, metrics: Mapping[str, float], grid: Path, *, project: str
+) -> None:
+    """Logs an evaluation of a training into the run that is active, or into a new one.
+
+    Args:
+        tracker: Where to.
+        step: Of the training. In Weights & Biases it is the value "idbench/step" and the axis of
+            the metrics: its own step belongs to the training loop.
+        metrics: As from `metrics_of`.
+        grid: A picture.
+        project: Where no run is active.
+
+    Raises:
+        RuntimeError: If the tracker is not installed.
+    """
+    library: Any = _library(tracker)
+    if tracker == "wandb":
+        run = library.run or library.init(project=project)
+        run.define_metric("idbench/step")
+        for name in metrics:
+            run.define_metric(name, step_metric="idbench/step")
+        picture = {"idbench/grid": library.Image(str(grid))}
+        run.log({**metrics, **picture, "idbench/step": step})
+    else:
+        if library.active_run() is None:
+            library.set_experiment(project)
+        library.log_metrics(dict(metrics), step=step)
+        library.log_artifact(str(grid), "idbench")
 
 
 def metrics_of(aggregates: pd.DataFrame) -> dict[str, float]:

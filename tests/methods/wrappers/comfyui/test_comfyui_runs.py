@@ -63,7 +63,7 @@ def test_after_a_kill_what_was_queued_is_collected(comfy, workflow, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    assert samples(tmp_path).count(("ok", None)) == 2
+    assert samples(tmp_path).count(("pending", None)) >= 2
     assert len(comfy.pending) == 1
     comfy.most = 4
     assert main(arguments("generate", name, comfy, limit=4)) == 0
