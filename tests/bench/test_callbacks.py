@@ -414,6 +414,7 @@ def test_wandb_gets_scalars_and_the_grid_in_the_run_that_is_active(
         assert run.summary[LOGGED] == 1.0
         assert run.summary["idbench/grid"]["_type"] == "image-file"
     assert wandb.run is None
+    wandb.teardown()  # it would keep this test's folder for the next one
 
 
 @pytest.mark.filterwarnings("ignore")  # so does mlflow
