@@ -91,31 +91,29 @@ def measure(args: argparse.Namespace) -> Measured:
             before = _peak()
             killer = _Killer(marks, args.kill_every, args.seed)
             start = time.perf_counter()
-            results = run_batches(
-                _batches(store, args.batch_size),
-                partial(Fake, marks, args.seconds),
-                workers=args.workers,
-                parts=Samples(),
-                ray=RayOptions(),
-            )
-            seen = 0
             with killer, Progress("simulate", total, "samples") as progress:
-                for samples in results:
+                seen = 0
+                for samples in _results(store, "pending", marks, args):
                     store.record(samples)
                     seen += len(samples)
                     progress.advance(len(samples))
-            seconds = time.perf_counter() - start
+                seconds = time.perf_counter() - start
+                first = store.counts()
+                # As --retry-failed does: some were hit by the killer twice.
+                while store.counts()["failed"]:
+                    for samples in _results(store, "failed", marks, args):
+                        store.record(samples)
             counts = store.counts()
-            poisoned = counts["failed"]
-        if seen != total or counts["pending"]:
-            raise RuntimeError(f"{seen} results for {total} samples, {counts['pending']} lost")
+        if seen != total or counts["ok"] != total:
+            raise RuntimeError(f"{seen} results for {total} samples, {counts['ok']} recorded")
     rate = total / seconds
     ideal = args.workers / args.seconds
     text = [
         f"{args.workers} Ray workers, {total:,} fake samples of {args.seconds:g} s, batches of "
         f"{args.batch_size}",
         f"killed            {killer.killed:8} workers, one every {args.kill_every:g} s",
-        f"recorded once     {seen:8,} samples, {counts['pending']} lost, {poisoned} given up",
+        f"recorded once     {seen:8,} samples, {first['pending']} lost; {first['failed']} killed "
+        "twice, made by --retry-failed",
         f"time              {seconds:8.1f} s, the start of the workers included",
         f"rate              {rate:8.1f} samples/s of {ideal:.0f} without any cost",
         f"driver's memory   {_peak():8.0f} MB at most, {before:.0f} MB before Ray",
@@ -126,8 +124,9 @@ def measure(args: argparse.Namespace) -> Measured:
             "workers": args.workers,
             "samples": total,
             "killed": killer.killed,
-            "lost": counts["pending"],
-            "given_up": poisoned,
+            "lost": first["pending"],
+            "killed_twice": first["failed"],
+            "recorded_at_the_end": counts["ok"],
             "seconds": seconds,
             "samples_per_second": rate,
             "driver_peak_mb": _peak(),
@@ -164,9 +163,21 @@ class _Killer:
                     continue
 
 
-def _batches(store: RunStore, size: int) -> Iterator[Batch]:
+def _results(
+    store: RunStore, status: str, marks: Path, args: argparse.Namespace
+) -> Iterator[list[Sample]]:
+    return run_batches(
+        _batches(store, status, args.batch_size),
+        partial(Fake, marks, args.seconds),
+        workers=args.workers,
+        parts=Samples(),
+        ray=RayOptions(),
+    )
+
+
+def _batches(store: RunStore, status: str, size: int) -> Iterator[Batch]:
     batch: list[Sample] = []
-    for sample in store.walk(("pending",)):
+    for sample in store.walk((status,)):
         batch.append(sample)
         if len(batch) == size:
             yield tuple(batch)

@@ -49,6 +49,8 @@ def connect(options: RayOptions) -> Any:
             "the executor ray needs the package ray: pip install 'idbench[ray]'"
         )
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report over the network
+    # It prints the deaths of workers into our output; they are counted and said here.
+    os.environ.setdefault("RAY_DEDUP_LOGS_SKIP_REGEX", ".")
     in_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     import ray
