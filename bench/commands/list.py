@@ -66,11 +66,12 @@ def _suites() -> Iterable[dict[str, Any]]:
             counts += f" ({info.distinct:,} distinct)"
         if info.samples > 1:
             counts += f" x {info.samples} samples"
+        missing = _suite_missing(info.name, root)
         yield dataclasses.asdict(info) | {
             "distinct": info.distinct,
-            "head": info.name,
+            "head": info.name if missing else f"{info.name}  (here)",
             "facts": [info.kind, counts, info.used_by and f"used by {info.used_by}", info.licence],
-            "missing": _suite_missing(info.name, root),
+            "missing": missing,
         }
 
 

@@ -1,5 +1,6 @@
 """Every kind of case goes through generation with every baseline, from the command line."""
 
+import re
 from importlib.util import find_spec
 
 import pytest
@@ -47,3 +48,23 @@ def test_the_bundled_suites_cover_every_kind_but_the_composed_one():
     kinds = {info.kind for info in SUITES.values() if info.bundled}
     assert kinds == {"single_id", "multi_id", "subject", "edit_restoration"}
     assert len(BASELINES) == 10
+
+
+def test_the_list_of_suites_has_counts_licence_and_state(tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("IDBENCH_DATA", str(tmp_path))
+    assert main(["list", "suites"]) == 0
+    text = capsys.readouterr().out
+    entries = {
+        entry.split("\n")[0]: " ".join(entry.split()) for entry in re.split(r"\n(?=\S)", text)
+    }
+    assert len(entries) == len(SUITES)
+    for info in SUITES.values():
+        entry = entries[f"{info.name}  (here)" if info.bundled else info.name]
+        # Wrapped lines break words at hyphens.
+        assert info.licence.replace("- ", "-")[:30] in entry.replace("- ", "-")
+        assert f"{info.cases:,} cases" in entry
+        if info.distinct != info.cases:
+            assert f"({info.distinct:,} distinct)" in entry
+        if info.samples > 1:
+            assert f"x {info.samples} samples" in entry
+        assert ("not here: " in entry) is not info.bundled
