@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from idbench import escape
+from idbench.methods.registry import method_info
 from idbench.paper_tables import PublishedTable, marks
 from idbench.reproduction import ReproducedCell, Reproduction
 from idbench.requirements import Needs
@@ -22,19 +23,36 @@ def list_tables(tables: Sequence[PublishedTable], width: int = 80) -> str:
     lines = []
     for table in tables:
         measurable = [column.name for column in table.columns if column.metric]
-        filled = [row for row, source in table.rows.items() if source.method]
         lines.append(f"{table.id}  {len(table.cells)} rows x {len(table.columns)} columns")
         text = f"{table.caption}; section {table.section}"
         if table.measurable:
-            text += (
-                f"; suite {table.suite}; {len(measurable)} columns measurable, methods here for "
-                f"{', '.join(filled) if filled else 'no row'}"
-            )
+            text += f"; suite {table.suite}; {len(measurable)} columns measurable; {_ways(table)}"
         else:
             reasons = dict.fromkeys(column.why for column in table.columns if column.why)
             text += f"; not measurable: {', '.join(reasons) or 'no suite'}"
         lines += textwrap.wrap(text, width, initial_indent="  ", subsequent_indent="  ")
     return "\n".join(lines) + "\n"
+
+
+# How a row can be measured, by the route of its method.
+WAYS = {
+    "native": "by a method here",
+    "recipe": "by a recipe",
+    "command": "by its authors' program",
+    "images": "by images made elsewhere",
+    None: "by nothing here",
+}
+
+
+def _ways(table: PublishedTable) -> str:
+    """The rows of a table, by how they can be measured."""
+    rows: dict[str | None, list[str]] = {way: [] for way in WAYS}
+    for row, source in table.rows.items():
+        try:
+            rows[method_info(source.method).route if source.method else None].append(row)
+        except LookupError:
+            rows[None].append(row)
+    return "; ".join(f"{WAYS[way]}: {', '.join(names)}" for way, names in rows.items() if names)
 
 
 def terminal(found: Reproduction, needs: Mapping[str, Needs], width: int = 80) -> str:

@@ -4,6 +4,8 @@ import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
+import platformdirs
+
 from idbench.environment import missing_extras
 from idbench.methods.protocol import MethodInfo
 from idbench.methods.registry import method_info
@@ -52,14 +54,18 @@ def needs_of_row(table: PublishedTable, row: str, data_root: Path) -> Needs:
         missing += _suite(table.suite, data_root)
     info = _method(source.method)
     missing += _method_missing(row, source, info)
-    gpu = info is not None and info.base is not None
+    gpu = info is not None and info.route in ("native", "recipe") and bool(info.base)
     run = [
         "idbench run",
         f"--suite {table.suite}",
         f"--method {shlex.quote(source.method or 'images:DIR')}",
     ]
-    if source.args:
-        given = [shlex.quote(f"{key}={value}") for key, value in sorted(source.args.items())]
+    given = [shlex.quote(f"{key}={value}") for key, value in sorted(source.args.items())]
+    if info is not None and info.route == "command" and info.given:
+        given.append("program='PYTHON PROGRAM'")
+    if info is not None and info.route == "images" and info.given:
+        given.append("dir=DIR")
+    if given:
         run.append(f"--method-args {' '.join(given)}")
     # Quoted: shells read brackets as patterns.
     run.append(f"--metrics {shlex.quote(','.join(metrics) or 'METRICS')}")
@@ -89,9 +95,34 @@ def _method_missing(row: str, source: RowSource, info: MethodInfo | None) -> lis
     lines = [f"method {source.method}: {source.note}"] if source.note else []
     if info is None:
         return [*lines, f"method {source.method}: not in this version"]
-    lines += [f"method {source.method}: {line}" for line in missing_extras(info.extras)]
-    if info.base:
-        lines.append(f"method {source.method}: weights of {info.base}, and a GPU")
+    lines += [f"method {source.method}: {line}" for line in missing_of_method(info)]
+    if info.route in ("native", "recipe") and info.base:
+        lines.append(f"method {source.method}: a GPU, or much time")
+    return lines
+
+
+def missing_of_method(info: MethodInfo, weights: Path | None = None) -> list[str]:
+    """What a method lacks on this machine, one line each; imports no network.
+
+    Args:
+        info: From the registry.
+        weights: Folder of the methods' files; the application data folder of this user if None.
+    """
+    if info.route == "command" and info.given:
+        return [
+            f"an environment of its own: `idbench method program {info.name}` says what to "
+            "install and prints the program to start from"
+        ]
+    if info.route == "images" and info.given:
+        return ["its images, made elsewhere: --method-args dir=FOLDER"]
+    lines = missing_extras(info.extras)
+    root = weights or platformdirs.user_data_path("idbench") / "weights"
+    absent = [need for need in info.needs if next(root.glob(need), None) is None]
+    if absent:
+        folders = dict.fromkeys(need.split("/")[0] for need in absent)
+        lines.append(
+            f"weights: {', '.join(folders)} in {root}; without them a run says how to get each"
+        )
     return lines
 
 

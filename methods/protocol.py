@@ -156,8 +156,8 @@ class MethodInfo:
 
     `rows` are the rows of the papers' tables that it stands for, "paper:table:row". `reason` says
     why the route is not another one, or where it differs from what the papers ran. `needs` are
-    the files and folders that it reads, as they lie in the weights folder. `given` are arguments
-    that the name itself stands for.
+    the files and folders that it reads, as they lie in the weights folder; patterns of names are
+    allowed. `given` are arguments that the name itself stands for.
     """
 
     name: str

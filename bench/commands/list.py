@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from idbench.environment import missing_extras
+from idbench.methods.protocol import Kind, Route
 from idbench.methods.registry import list_methods
 from idbench.metrics.judge import judged
 from idbench.metrics.mrank import MRANK
@@ -22,8 +22,22 @@ from idbench.metrics.registry import (
 )
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import list_suites, suite_folder
+from idbench.requirements import missing_of_method
 
 WIDTH = 80
+KINDS: dict[Kind, str] = {
+    "single_id": "single",
+    "multi_id": "multi",
+    "subject": "subject",
+    "multi_subject": "multi-subject",
+    "edit_restoration": "edit",
+}
+ROUTES: dict[Route, str] = {
+    "native": "native",
+    "recipe": "recipe",
+    "command": "command recipe",
+    "images": "images only",
+}
 ENDPOINT = (
     "a vision-language model behind an OpenAI-compatible endpoint of your choice: "
     "idbench judge RUN --endpoint URL --model MODEL"
@@ -50,12 +64,29 @@ def run(args: argparse.Namespace) -> int:
 
 def _methods() -> Iterable[dict[str, Any]]:
     for info in list_methods():
-        missing = missing_extras(info.extras)
         yield dataclasses.asdict(info) | {
             "head": info.name,
-            "facts": [", ".join(info.kinds), info.base and f"base {info.base}", info.licence],
-            "missing": missing,
+            "facts": [
+                ROUTES[info.route],
+                ", ".join(KINDS[kind] for kind in info.kinds),
+                info.base and f"base {info.base}",
+                info.licence and f"weights: {info.licence}",
+            ],
+            "notes": [
+                f"rows of papers: {_by_table(info.rows)}" if info.rows else "",
+                f"note: {info.reason}" if info.reason else "",
+            ],
+            "missing": missing_of_method(info),
         }
+
+
+def _by_table(rows: Iterable[str]) -> str:
+    """Rows as "paper:table row, row; ..."."""
+    tables: dict[str, list[str]] = {}
+    for row in rows:
+        paper, table, name = row.split(":", 2)
+        tables.setdefault(f"{paper}:{table}", []).append(name)
+    return "; ".join(f"{table} {', '.join(names)}" for table, names in tables.items())
 
 
 def _suites() -> Iterable[dict[str, Any]]:
@@ -134,6 +165,8 @@ def _text(entries: Iterable[Mapping[str, Any]]) -> str:
         lines.append(entry["head"])
         lines += _wrapped(entry["summary"])
         lines += _wrapped("; ".join(fact for fact in entry["facts"] if fact))
+        for note in entry.get("notes", ()):
+            lines += _wrapped(note)
         for missing in entry["missing"]:
             lines += _wrapped(f"not here: {missing}")
     return "\n".join(lines)

@@ -1,8 +1,9 @@
-"""`idbench method check|explain|survey NAME`: its contract, and what it does inside."""
+"""`idbench method check|explain|survey|program NAME`: its contract, its inside, its program."""
 
 import argparse
+import tempfile
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import cast
@@ -13,7 +14,8 @@ from idbench.generate import sample_seed
 from idbench.methods.conformance.kit import check_named
 from idbench.methods.conformance.outcome import Check
 from idbench.methods.protocol import Method, Request
-from idbench.methods.registry import build, method_info
+from idbench.methods.recipes.catalogue import TARGET as RECIPE_METHOD
+from idbench.methods.registry import build, list_methods, method_info
 from idbench.prompts.materialise import materialise
 from idbench.prompts.sources import data_root
 from idbench.prompts.suites import load_suite
@@ -40,12 +42,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     summary = "ask a method for small images and check each promise of the contract"
     check = _action(actions, "check", summary)
     check.add_argument(
+        "--tiny",
+        action="store_true",
+        help="over small random weights, written for the check: for recipes of diffusers",
+    )
+    check.add_argument(
         "--tolerance",
         type=int,
         default=0,
         metavar="LEVELS",
         help="difference of a channel (0 to 255) at which images count as equal (default 0)",
     )
+    summary = "print a program to start from, for a method of others, and what to install"
+    program = actions.add_parser("program", help=summary, description=summary)
+    program.add_argument("name", metavar="NAME", help="a command recipe, or program:FILE.yaml")
     summary = f"show what happens inside a method; for {', '.join(EXPLAINERS)}"
     explain = _action(actions, "explain", summary)
     explain.add_argument("prompt", nargs="?", help="instead of that of the case")
@@ -79,13 +89,46 @@ def _action(
 
 def run(args: argparse.Namespace) -> int:
     """Checks, explains or surveys; a check that fails gives 1."""
-    return {"check": _check, "explain": _explain, "survey": _survey}[args.action](args)
+    actions = {"check": _check, "explain": _explain, "survey": _survey, "program": _program}
+    return actions[args.action](args)
+
+
+def _program(args: argparse.Namespace) -> int:
+    print(_program_source(args.name), end="")
+    return 0
+
+
+def _program_source(name: str) -> str:
+    info = method_info(name)
+    recipe = dict(info.given).get("recipe", name.partition(":")[2])
+    if info.route != "command" or not recipe:
+        known = ", ".join(
+            sorted(i.name for i in list_methods() if i.route == "command" and i.given)
+        )
+        raise LookupError(f"{name} is no command recipe; known: {known}; or program:FILE.yaml")
+    from idbench.methods.recipes.program_method import program_source
+
+    return program_source(recipe)
 
 
 def _check(args: argparse.Namespace) -> int:
+    if not args.tiny:
+        return _checked(args, dict(args.method_args or []))
+    info = method_info(args.name)
+    recipe = dict(info.given).get("recipe", args.name.partition(":")[2])
+    if info.target != RECIPE_METHOD or not recipe:
+        raise LookupError(f"{args.name} has no tiny weights; recipes of diffusers have some")
+    from idbench.methods.recipes.tiny.checkpoints import tiny_arguments
+
+    with tempfile.TemporaryDirectory(prefix="idbench-") as folder:
+        tiny = tiny_arguments(recipe, Path(folder))
+        return _checked(args, {**tiny, **dict(args.method_args or [])})
+
+
+def _checked(args: argparse.Namespace, given: Mapping[str, object]) -> int:
     checks = check_named(
         args.name,
-        dict(args.method_args or []),
+        given,
         device=args.device,
         dtype=args.dtype,
         tolerance=args.tolerance,

@@ -19,6 +19,9 @@ from idbench.reproduction import Reproduction, reproduce
 from idbench.requirements import needs_of_row
 from idbench.store import RunStore, find_runs
 
+# Arguments that say where things lie or how long to wait, not what is run.
+PLACES = {"cwd", "dir", "folders", "program", "start_timeout", "timeout", "weights"}
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of the verb."""
@@ -94,8 +97,9 @@ def _by_method(table: PublishedTable, paths: Sequence[Path]) -> dict[str, str]:
         if identity.suite["name"] != table.suite:
             continue
         for row, source in table.rows.items():
-            same: Mapping[str, object] = identity.method.get("args") or {}
-            if source.method == identity.method["name"] and dict(source.args) == dict(same):
+            given: Mapping[str, object] = identity.method.get("args") or {}
+            same = {key: value for key, value in given.items() if key not in PLACES}
+            if source.method == identity.method["name"] and dict(source.args) == same:
                 if row in rows:
                     raise ValueError(
                         f"{rows[row]} and {directory.name} could both fill {row!r}; "

@@ -11,6 +11,7 @@ from idbench.methods.protocol import MethodInfo
 
 PACKAGE = "idbench.methods.recipes"
 TARGET = f"{PACKAGE}.method:DiffusersMethod"
+PROGRAM_TARGET = f"{PACKAGE}.program_method:ProgramMethod"
 
 # Each is diffusers/<name>.yaml.
 RECIPES: tuple[str, ...] = (
@@ -38,6 +39,38 @@ RECIPES: tuple[str, ...] = (
     "instruct-pix2pix",
     "omnigen",
 )
+# Methods of others, each programs/<name>.yaml.
+PROGRAMS: tuple[str, ...] = (
+    "pulid-sdxl",
+    "infiniteyou-aes",
+    "infiniteyou-sim",
+    "dreamo",
+    "uno",
+    "umo",
+    "masterweaver",
+    "fastcomposer",
+    "face-diffuser",
+    "uniportrait",
+    "omg-instantid",
+    "storymaker",
+    "blip-diffusion",
+    "elite",
+    "moma",
+    "ssr-encoder",
+    "ip-adapter-instruct",
+    "lambda-eclipse",
+    "disenvisioner",
+    "facedancer",
+    "diffswap",
+    "face-adapter",
+    "diffbir",
+    "cscs",
+    "reface",
+    "icedit",
+    "bagel",
+    "prompt-to-prompt",
+    "null-text-inversion",
+)
 # Names among all methods, where they are not "diffusers:" and that of the recipe: base models, and
 # methods that diffusers has no pipeline for, so that parts of them are here.
 NAMES = {
@@ -59,11 +92,28 @@ def recipe_text(name: str) -> tuple[str, str]:
         LookupError: If there is no such recipe; the message lists the known ones.
         FileNotFoundError: If there is no such file.
     """
-    if name in RECIPES:
-        return files(PACKAGE).joinpath("diffusers", f"{name}.yaml").read_text("utf-8"), name
+    return _text(name, "diffusers", RECIPES)
+
+
+def program_text(name: str) -> tuple[str, str]:
+    """The text of a recipe of a program and what messages call it.
+
+    Args:
+        name: One of `PROGRAMS`, or a path that ends in .yaml.
+
+    Raises:
+        LookupError: If there is no such recipe; the message lists the known ones.
+        FileNotFoundError: If there is no such file.
+    """
+    return _text(name, "programs", PROGRAMS)
+
+
+def _text(name: str, folder: str, known: tuple[str, ...]) -> tuple[str, str]:
+    if name in known:
+        return files(PACKAGE).joinpath(folder, f"{name}.yaml").read_text("utf-8"), name
     if not name.endswith((".yaml", ".yml")):
         raise LookupError(
-            f"unknown recipe {name!r}; known: {', '.join(RECIPES)}; or the path of a YAML file"
+            f"unknown recipe {name!r}; known: {', '.join(known)}; or the path of a YAML file"
         )
     path = Path(name)
     if not path.is_file():
@@ -78,6 +128,8 @@ def recipe_infos() -> tuple[MethodInfo, ...]:
     for name in RECIPES:
         document = yaml.load(recipe_text(name)[0], Loader=_LOADER)
         found.append(_info(NAMES.get(name, f"diffusers:{name}"), name, document))
+    for name in PROGRAMS:
+        found.append(_program_info(name, yaml.load(program_text(name)[0], Loader=_LOADER)))
     return tuple(found)
 
 
@@ -93,8 +145,27 @@ def _info(name: str, recipe: str, document: dict[str, Any]) -> MethodInfo:
         route="native" if recipe in NATIVE else "recipe",
         rows=tuple(document.get("rows", ())),
         reason=document.get("notes", ""),
-        needs=tuple(entry["path"] for entry in document["weights"].values()),
+        needs=tuple(
+            f"{entry['path']}/{pattern}"
+            for entry in document["weights"].values()
+            for pattern in entry["files"]
+        ),
         given=(("recipe", recipe),),
+    )
+
+
+def _program_info(name: str, document: dict[str, Any]) -> MethodInfo:
+    return MethodInfo(
+        name=name,
+        target=PROGRAM_TARGET,
+        summary=document["summary"],
+        kinds=tuple(document["kinds"]),
+        base=document.get("base", ""),
+        licence=document["licence"],
+        route="command",
+        rows=tuple(document.get("rows", ())),
+        reason=document["reason"],
+        given=(("recipe", name),),
     )
 
 

@@ -228,7 +228,7 @@ def test_terminal_says_what_is_missing_and_the_command(capsys):
     printed = run_verb(capsys, "flexid")
     assert "to measure FlexID (Ours)" in printed
     assert "idbench run --suite ibench-chineseid-long --method flexid --metrics" in printed
-    assert "make its images with its own code" in printed
+    assert "method uno: an environment of its own" in printed
 
 
 def test_the_run_of_the_base_model_is_asked_for_where_a_metric_needs_it(capsys):

@@ -7,7 +7,8 @@ from typing import Any
 import diffusers
 import torch
 
-from idbench.methods.recipes.recipe import Recipe
+from idbench.methods.recipes.catalogue import recipe_text
+from idbench.methods.recipes.recipe import Recipe, read_recipe
 from idbench.methods.recipes.tiny import (
     adapters,
     faces,
@@ -19,10 +20,14 @@ from idbench.methods.recipes.tiny import (
     stable_diffusion,
 )
 
+_SIDE = 64  # of images, in pixels
+
 # Of each pipeline, what writes its folder.
 _WRITERS: dict[str, Callable[[Path], object]] = {
     "StableDiffusionPipeline": stable_diffusion.write_sd15,
+    "StableDiffusionImg2ImgPipeline": stable_diffusion.write_sd15,
     "StableDiffusionXLPipeline": stable_diffusion.write_sdxl,
+    "StableDiffusionXLImg2ImgPipeline": stable_diffusion.write_sdxl,
     "StableDiffusionXLControlNetPipeline": stable_diffusion.write_sdxl,
     "StableDiffusionInstructPix2PixPipeline": stable_diffusion.write_instruct_pix2pix,
     "FluxPipeline": lambda folder: flux.write_flux(folder, diffusers.FluxPipeline),
@@ -37,6 +42,33 @@ _WRITERS: dict[str, Callable[[Path], object]] = {
     ),
     "OmniGenPipeline": omnigen.write_omnigen,
 }
+
+
+# What costs time in a tiny model and moves nothing that a check looks at.
+_CHEAP: dict[str, dict[str, object]] = {
+    "FluxKontextPipeline": {"_auto_resize": False},  # else references are a megapixel
+    "OmniGenPipeline": {"max_input_image_size": 128},
+    "Flux2Pipeline": {"max_sequence_length": 96},
+}
+
+
+def tiny_arguments(name: str, weights: Path) -> dict[str, Any]:
+    """Arguments of a recipe's method over a tiny checkpoint, which is written first.
+
+    Args:
+        name: As `recipe_text` takes it.
+        weights: Folder to write to.
+
+    Raises:
+        LookupError: If there is no such recipe, or no tiny version of its pipeline.
+    """
+    recipe = read_recipe(*recipe_text(name))
+    write_tiny(recipe, weights)
+    found: dict[str, Any] = {"weights": weights, "num_inference_steps": 2}
+    found |= {"width": _SIDE, "height": _SIDE}
+    if recipe.pipeline in _CHEAP:
+        found["settings"] = _CHEAP[recipe.pipeline]
+    return found
 
 
 def write_tiny(recipe: Recipe, weights: Path, seed: int = 0) -> None:

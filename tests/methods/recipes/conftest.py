@@ -5,13 +5,6 @@ from PIL import Image
 
 from idbench.methods.protocol import Edit, Person, Reference, Request
 
-# What costs time in a tiny model and moves nothing that is tested.
-CHEAP = {
-    "flux-kontext": {"_auto_resize": False},  # else references are a megapixel
-    "omnigen": {"max_input_image_size": 128},
-    "flux2": {"max_sequence_length": 96},
-}
-
 
 @pytest.fixture(scope="session")
 def tiny_weights(tmp_path_factory):
@@ -34,15 +27,11 @@ def arguments(tiny_weights):
     """Arguments of `DiffusersMethod` for a recipe over its tiny checkpoint."""
 
     def of(name, **options):
-        settings = {**CHEAP.get(name, {}), **options.pop("settings", {})}
-        cheap = {"num_inference_steps": 2, "width": 64, "height": 64}
-        return {
-            "recipe": name,
-            "weights": tiny_weights(name),
-            "settings": settings or None,
-            **cheap,
-            **options,
-        }
+        from idbench.methods.recipes.tiny.checkpoints import tiny_arguments
+
+        found = tiny_arguments(name, tiny_weights(name))
+        settings = {**found.pop("settings", {}), **options.pop("settings", {})}
+        return {"recipe": name, "settings": settings or None, **found, **options}
 
     return of
 
