@@ -197,8 +197,9 @@ class IntentParser:
         english = self.lexicon.english
         plain = without_possessive(token)
         if word in english.ing_only:
-            irregular = plain != word and not plain.endswith(("s", "ed"))
-            return irregular or plain == word + "ing"
+            # Irregular pasts by the dictionary of intent alone: "torn" is no weeping.
+            is_ing = plain.endswith("ing") and plain != word
+            return is_ing or english.irregular.get(plain) == word
         return word not in english.not_in_base_form or plain != word
 
     def _exclusion_at(

@@ -173,12 +173,16 @@ class FlexID(FlexIDConfig):
             )
             return [_noted(*pair) for pair in zip(answers, gatings, strict=True)]
 
-        if self.sip_state == "unavailable":
+        self._report_sip()
+        return with_identity(self.pipeline, requests, make)
+
+    def _report_sip(self) -> None:
+        if self.sip_state == "unavailable" and "_reported" not in self.__dict__:
+            self.__dict__["_reported"] = True  # once, not for every image
             _log.warning(
                 "sip: unavailable, its weights are absent and FlexID runs without it; sip=on says "
                 "how to get them, sip=off is silent"
             )
-        return with_identity(self.pipeline, requests, make)
 
     def residual(
         self, prompts: Sequence[str], prompt_embeds: Tensor, identities: Sequence[EncodedIdentity]

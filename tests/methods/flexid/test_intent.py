@@ -3,7 +3,7 @@ import json
 import pytest
 
 from idbench.methods.flexid.intent import IntentParser, normalise
-from idbench.methods.flexid.lemmas import base_forms
+from idbench.methods.flexid.lemmas import base_forms, regular_forms
 from idbench.methods.flexid.lexicon import CATEGORIES, load_lexicon
 
 
@@ -72,6 +72,13 @@ def test_the_decision_is_explained(parse, prompt, value, hits):
         ("she walks home", 1),
         ("stylish hairstyle", 0),
         ("her dog's smile", 1),
+        ("swinging from a rope", 1),
+        ("playing the guitar", 1),
+        ("hoping for rain", 0),
+        ("famous sites", 0),
+        ("a torn map", 0),
+        ("spinning around", 1),
+        ("the ball he caught", 1),
     ],
 )
 def test_homographs_count_where_they_are_verbs(parse, prompt, value):
@@ -88,6 +95,25 @@ def test_the_dictionary_tells_words_apart_that_the_rules_confuse():
 
 
 @pytest.mark.parametrize(
+    ("base", "forms"),
+    [
+        ("hop", {"hops", "hopped", "hopping"}),
+        ("hope", {"hopes", "hoped", "hoping"}),
+        ("cry", {"cries", "cried", "crying"}),
+        ("play", {"plays", "played", "playing"}),
+        ("kiss", {"kisses", "kissed", "kissing"}),
+        ("lie", {"lies", "lied", "lying"}),
+        ("tiptoe", {"tiptoes", "tiptoed", "tiptoeing"}),
+        ("bow", {"bows", "bowed", "bowing"}),
+        ("lean", {"leans", "leaned", "leaning"}),
+        ("gallop", {"gallops", "galloped", "galloping", "gallopped", "gallopping"}),
+    ],
+)
+def test_regular_forms_are_those_of_english_spelling(base, forms):
+    assert regular_forms(base) == forms
+
+
+@pytest.mark.parametrize(
     ("token", "form"),
     [
         ("smiling", "smile"),
@@ -96,6 +122,8 @@ def test_the_dictionary_tells_words_apart_that_the_rules_confuse():
         ("cried", "cry"),
         ("claps", "clap"),
         ("cat's", "cat"),
+        ("smileing", "smile"),
+        ("shied", "shy"),
     ],
 )
 @pytest.mark.parametrize("lemmatizer", ["rules", "simplemma"])

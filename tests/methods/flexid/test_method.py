@@ -407,6 +407,24 @@ def test_padding_is_left_alone_on_request(method, portrait_request):
     assert moved.tolist() == [position < length for position in range(24)]
 
 
+def test_half_precision_text_stays_in_it_and_moves_as_far():
+    generator = torch.Generator().manual_seed(2)
+    text = torch.randn(1, 64, 32, generator=generator).bfloat16()
+    delta = torch.randn(1, 64, 32, generator=generator)
+    delta = delta * text.float().norm() / delta.norm()
+    moved = StepText(text, delta, np.array([[0.15]]))(0)
+    assert moved.dtype == torch.bfloat16
+    ratio = (moved.float() - text.float()).norm() / text.float().norm()
+    # eight bits of mantissa round each element by up to 0.4 %
+    assert ratio.item() == pytest.approx(0.15, rel=0.01)
+
+
+def test_offloading_moves_no_pixel(method, portrait_request):
+    request = portrait_request(1, seed=3, prompt=EDIT)
+    ours = watch(method, [request], offload="model")
+    assert same(ours.latents, watch(method, [request]).latents)
+
+
 def test_sigmas_are_those_of_the_sampler(method, portrait_request):
     from idbench.methods.common.flux_sampling import euler_scheduler
 
@@ -419,12 +437,12 @@ def test_without_its_weights_the_projector_is_reported_and_not_faked(
     method, tiny_flux_weights, portrait_request, caplog
 ):
     with caplog.at_level(logging.WARNING):
-        seen = watch(method, [portrait_request(1, prompt=EDIT)], weights=tiny_flux_weights)
-    assert "sip: unavailable" in caplog.text
+        people = [portrait_request(1, prompt=EDIT), portrait_request(1, width=32, prompt=EDIT)]
+        seen = watch(method, people, weights=tiny_flux_weights)
+    assert caplog.text.count("sip: unavailable") == 1  # two batches, said once
     notes = seen.answers[0].info[NOTES]
     assert (notes["sip"], notes["alpha"]) == ("unavailable", [0.0] * STEPS)
-    off = watch(method, [portrait_request(1, prompt=EDIT)], sip="off")
-    assert same(seen.latents, off.latents)
+    assert same(seen.latents, watch(method, people, sip="off").latents)
     absent = FlexID(weights=tiny_flux_weights, **SMALL)
     assert absent.fingerprint()["sip"] == "unavailable"
     with pytest.raises(MissingWeightsError, match="hf download ByteDance/FaceCLIP"):

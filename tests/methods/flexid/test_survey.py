@@ -1,6 +1,7 @@
 """How often the dictionary hits on long prompts, and what graded intent changes there."""
 
 import csv
+import json
 from importlib.resources import files
 from pathlib import Path
 
@@ -16,8 +17,9 @@ LONG_PROMPTS = files("idbench.prompts").joinpath("data/vbench_prompts.csv")
 
 @pytest.fixture(scope="module")
 def long_prompts():
-    """IBench's two lists of long prompts, by name."""
-    lists = {}
+    """IBench's two lists of long prompts, and those of a suite here, by name."""
+    cases = files("idbench.prompts").joinpath("tiny-long/cases.jsonl").read_text(encoding="utf-8")
+    lists = {"tiny-long": [json.loads(line)["prompt"] for line in cases.splitlines()]}
     for row in csv.DictReader(LONG_PROMPTS.read_text(encoding="utf-8").splitlines()):
         lists.setdefault(row["list"], []).append(row["prompt"])
     return lists
@@ -30,8 +32,10 @@ def test_the_hit_rates_on_long_prompts_are_those_of_the_readme(long_prompts):
         hits = round(sum(found.values["binary"]))
         assert f"| `{name}` | {len(prompts)} | {hits} ({100 * found.hit_rate:.0f} %) |" in readme
         thirds = [round(3 * value) for value in found.values["graded"]]
-        levels = " | ".join(str(thirds.count(level)) for level in range(4))
-        assert f"| {levels} |" in readme
+        counts = [thirds.count(level) for level in range(4)]
+        binary = [hits, len(prompts) - hits]
+        alike = [f"{100 * max(c) / len(prompts):.0f} %" for c in (binary, counts)]
+        assert f"| {' | '.join(map(str, counts))} | {' | '.join(alike)} |" in readme
 
 
 def test_graded_intent_tells_apart_long_prompts_that_binary_intent_does_not(long_prompts):
