@@ -115,7 +115,7 @@ class SuiteCallback:
         name: str = "training",
         training: str | None = None,
         size: tuple[int, int] | None = None,
-        batch_size: int | None = None,
+        batch_size: int = 8,
         device: str = "cpu",
         model: Any = None,
         rules: Path | str | None = None,
@@ -141,7 +141,8 @@ class SuiteCallback:
                 after a restart. By default every callback is a training of its own.
             size: (width, height) to ask for; None leaves it to the model.
             batch_size: Most requests at a time.
-            device: For the networks of the metrics.
+            device: For the networks of the metrics, which are loaded for each evaluation and
+                freed after it.
             model: A torch module to put into evaluation mode meanwhile; or more than one, within
                 a `torch.nn.ModuleList`.
             rules: Rules of a gate.
@@ -179,6 +180,7 @@ class SuiteCallback:
             size=size,
             batch_size=batch_size,
             workers=1,
+            device=device,
         )
         self._output, self._name = Path(output), name
         self._training = training or uuid.uuid4().hex

@@ -146,7 +146,13 @@ class Method(Protocol):
         ...
 
     def generate(self, requests: Sequence[Request]) -> Sequence[Image.Image | Failure]:
-        """One RGB image or failure per request, in order."""
+        """One RGB image or failure per request, in order.
+
+        May raise `idbench.methods.stopped.StoppedError` to end the run where the fault is not the
+        sample's. A method may have two more functions: `close()`, to end what it holds, and
+        `keep_in(folder)`, which tells it before the first request where to keep what the next
+        process of the same run must find.
+        """
         ...
 
 

@@ -197,7 +197,7 @@ class ComfyServer:
             raise StoppedError(f"{self.url}/queue: {answered.detail}")
         document = self._document("/queue", answered)
         entries = [*(document.get("queue_running") or []), *(document.get("queue_pending") or [])]
-        return {entry[1] for entry in entries if isinstance(entry, list) and len(entry) > 1}
+        return {str(entry[1]) for entry in entries if isinstance(entry, list) and len(entry) > 1}
 
     def _exchange(self, path: str, body: bytes | None = None, kind: str = "") -> Answered | Failure:
         """One exchange, repeated where that may help."""

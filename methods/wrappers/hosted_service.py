@@ -120,6 +120,8 @@ class Service:
             reservation = self.spending.reserve()
         except CeilingError as error:
             raise self._stopped(str(error)) from error
+        except (OSError, ValueError) as error:  # what cannot be counted is not spent
+            raise self._stopped(f"the count of money cannot be kept: {error}") from error
         headers = {"Content-Type": order.content_type, "Accept": "*/*", **self._key_header()}
         if self.mapping.idempotency_header:
             headers[self.mapping.idempotency_header] = order.key

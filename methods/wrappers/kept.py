@@ -59,7 +59,7 @@ class Kept:
             return self._memory.get(name)
         try:
             return (self._folder / name).read_bytes()
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return None
 
     def _write(self, name: str, content: bytes) -> None:

@@ -78,7 +78,9 @@ def exchange(
     """
     if urlsplit(url).scheme not in ("http", "https"):
         raise ValueError(f"an address must be http or https, got {url!r}")
-    request = urllib.request.Request(url, data=body, headers=dict(headers or {}), method=method)
+    # Some services turn away what calls itself a library.
+    named = {"User-Agent": "idbench", **(headers or {})}
+    request = urllib.request.Request(url, data=body, headers=named, method=method)
     deadline = time.monotonic() + timeout
     try:
         try:

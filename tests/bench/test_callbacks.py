@@ -74,13 +74,13 @@ def seeded():
 
 @pytest.fixture
 def evaluation(tmp_path):
-    """Makes a callback over three people of the demo."""
+    """Makes a callback over two people of the demo."""
 
     def make(model, **options):
         defaults = {
             "suite": "demo",
             "every": 2,
-            "cases": 3,
+            "cases": 2,
             "metrics": [METRIC],
             "output": tmp_path / "runs",
             "model": model,
@@ -136,7 +136,7 @@ def test_a_plain_loop_is_scored_logged_and_stopped(evaluation, rules, tmp_path):
     ]
 
     with Image.open(last.grid) as grid:
-        assert grid.size == (3 * 192, 2 * 192)
+        assert grid.size == (2 * 192, 2 * 192)
         below = np.asarray(grid)[192:].astype(float)
     assert np.abs(below - 0.84 * 127.5).max() < 0.17 * 255  # fog, as the share says
 
@@ -145,7 +145,7 @@ def test_a_plain_loop_is_scored_logged_and_stopped(evaluation, rules, tmp_path):
     aggregates, _ = load_aggregates(directories)
     assert sorted(aggregates["label"].unique()) == ["training, step 0", "training, step 2"]
     with RunStore.open(last.directory) as store:
-        assert [sample.status for sample in store.samples()] == ["ok"] * 3
+        assert [sample.status for sample in store.samples()] == ["ok"] * 2
 
 
 def test_the_training_goes_on_as_if_nothing_had_been(evaluation):
@@ -179,11 +179,11 @@ def test_a_step_that_was_evaluated_is_not_made_again_but_in_another_training(eva
         calls.extend(requests)
         return model.show(requests)
 
-    first = evaluation(model, training="t1", generate=counting, cases=2).evaluate(4)
-    again = evaluation(model, training="t1", generate=counting, cases=2).evaluate(4)
+    first = evaluation(model, training="t1", generate=counting).evaluate(4)
+    again = evaluation(model, training="t1", generate=counting).evaluate(4)
     assert (again.directory, again.values) == (first.directory, first.values)
     assert len(calls) == 2
-    other = evaluation(model, generate=counting, cases=2).evaluate(4)
+    other = evaluation(model, generate=counting).evaluate(4)
     assert other.directory != first.directory
     assert len(calls) == 4
 
@@ -204,21 +204,21 @@ def test_a_regression_may_raise_or_only_be_recorded(evaluation, rules):
 
 def test_a_baseline_of_the_whole_suite_serves_a_part_of_it(evaluation, rules, tmp_path):
     model = seeded()
-    whole = evaluation(model, training="whole", cases=4).evaluate(0)
+    whole = evaluation(model, training="whole", cases=3).evaluate(0)
     path = tmp_path / "baseline.json"
     save_baseline(load_run(whole.directory), path)
-    evaluate = evaluation(model, rules=rules, baseline=path, cases=3)
+    evaluate = evaluation(model, rules=rules, baseline=path)
     found = evaluate.evaluate(7)
     assert found.gate.outcome == "pass"
     (result,) = found.gate.results
-    assert (result.pairs, result.total) == (3, 3)
+    assert (result.pairs, result.total) == (2, 2)
 
 
 def test_a_model_that_makes_nothing_is_a_miss_and_not_the_end(evaluation, caplog):
     def broken(requests):
         raise RuntimeError("shapes differ")
 
-    found = evaluation(seeded(), generate=broken, cases=2).evaluate(2)
+    found = evaluation(seeded(), generate=broken).evaluate(2)
     assert found.values[f"{LOGGED}.coverage"] == 0.0
     assert LOGGED not in found.values
     assert "step 2: no image could be made: error: RuntimeError: shapes differ" in caplog.text

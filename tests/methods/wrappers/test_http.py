@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import socket
+import textwrap
 import threading
 import time
 from dataclasses import replace
@@ -17,7 +18,7 @@ from idbench.methods.conformance.sample_requests import drawn_portrait, sound_re
 from idbench.methods.protocol import Failure
 from idbench.methods.registry import build
 from idbench.methods.stopped import StoppedError
-from idbench.methods.wrappers import transport
+from idbench.methods.wrappers import hosted_mapping, transport
 
 PAIR = (drawn_portrait(0), drawn_portrait(1))
 
@@ -635,6 +636,26 @@ def test_a_wrong_mapping_is_explained(tmp_path, before, after, message):
     mapping.write_text(text.replace(before, after, 1))
     with pytest.raises(ValueError, match=f"m.yaml.*{message}"):
         build(f"http:{mapping}")
+
+
+def test_the_mapping_of_the_documentation_is_one(tmp_path):
+    """The example of the module, with the part for tickets, is read as it stands."""
+    blocks = [part for part in hosted_mapping.__doc__.split("\n\n") if part.startswith("    ")]
+    path = tmp_path / "documented.yaml"
+    path.write_text("\n".join(textwrap.dedent(block) for block in blocks))
+    mapping = hosted_mapping.read_mapping(str(path))
+    assert mapping.price_per_image == 0.04
+    assert mapping.poll.done == ("Ready",)
+
+
+def test_a_count_that_cannot_be_kept_stops_the_run(serve, key, tmp_path):
+    service = serve()
+    (tmp_path / "kept").write_text("a file where a folder should be")
+    method = openai(service, price_per_image=0.1)
+    method.keep_in(tmp_path / "kept")
+    with pytest.raises(StoppedError, match="the count of money cannot be kept"):
+        only(method)
+    assert service.asked == []
 
 
 def test_every_promise_about_money_and_speed_is_outside_of_the_fingerprint(serve, key):
