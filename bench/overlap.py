@@ -61,6 +61,12 @@ class ScoringAhead:
             self._thread.join()
 
     def _run(self) -> None:
+        # Nothing is loaded before there is something to read, and by then Ray is connected.
+        first = self._samples.get()
+        if first is not None:
+            self._score(first)
+
+    def _score(self, first: tuple[Path, Sequence[Sample]]) -> None:
         options = self._options
         needs = [metric.needs for metric in resolve(self._metrics)]
         needs += [metric.needs for metric in resolve_sets(self._metrics)]
@@ -72,7 +78,8 @@ class ScoringAhead:
             graph = Graph(names, options.devices()[0], options.dtype)
 
             def groups() -> Iterator[Wanted]:
-                while (group := self._samples.get()) is not None:
+                group: tuple[Path, Sequence[Sample]] | None = first
+                while group is not None:
                     directory, samples = group
                     if directory not in observers:
                         with RunStore.open(directory) as store:
@@ -80,6 +87,7 @@ class ScoringAhead:
                                 store, self._suite, needs, graph, options.data_root, base
                             )
                     yield _wanted(observers[directory], samples)
+                    group = self._samples.get()
 
             extract = replace(options.extract_options(), in_process=False)
             extract_as_they_come(groups(), graph, features, extract)

@@ -185,26 +185,33 @@ def test_a_fault_of_the_networks_ahead_is_said_by_the_scoring(
         score([(done.directory, pictures)], ["redness"], scoring)
 
 
-def test_scoring_on_ray_gives_the_same_scores(
+def test_both_on_ray_give_the_same_scores(
     pictures: Suite, tmp_path: Path, passes: Callable[[], int]
 ) -> None:
     ray = pytest.importorskip("ray", reason="needs the ray extra")
-    folders = {"workspace": tmp_path / "runs", "data_root": tmp_path}
-    (done,) = generate(pictures, [MethodSpec(name="noise")], GenerateOptions(**folders))
-    here = ScoreOptions(**folders, workers=1)
-    score([(done.directory, pictures)], ["redness"], here)
-    expected = scored(tmp_path, "runs")
-    (tmp_path / "runs" / "features.sqlite").unlink()
-    with RunStore.open(done.directory) as store:
-        store._database.execute("DELETE FROM scores")
-        store._database.commit()
-    there = ScoreOptions(**folders, workers=2, batch_size=2, ray=RayOptions(shared=tmp_path))
+    here = {"workspace": tmp_path / "here", "data_root": tmp_path}
+    (done,) = generate(pictures, [MethodSpec(name="noise")], GenerateOptions(**here))
+    score([(done.directory, pictures)], ["redness"], ScoreOptions(**here, workers=1))
+    assert passes() == 6
+
+    cluster = RayOptions(shared=tmp_path)
+    there = {"workspace": tmp_path / "there", "data_root": tmp_path, "ray": cluster}
+    scoring = ScoreOptions(**there, workers=1, batch_size=2)
+    generating = GenerateOptions(**there, workers=1, batch_size=2)
     try:
-        score([(done.directory, pictures)], ["redness"], there)
+        with ScoringAhead(pictures, ["redness"], scoring) as ahead:
+            (done,) = generate(pictures, [MethodSpec(name="noise")], generating, ahead.recorded)
+        assert passes() == 12  # all were read before the scoring itself began
+        score([(done.directory, pictures)], ["redness"], scoring)
+        assert scored(tmp_path, "there") == scored(tmp_path, "here")
+        (tmp_path / "there" / "features.sqlite").unlink()
+        with RunStore.open(done.directory) as store, store._transaction() as database:
+            database.execute("DELETE FROM scores")
+        score([(done.directory, pictures)], ["redness"], scoring)
     finally:
         ray.shutdown()
-    assert scored(tmp_path, "runs") == expected
-    assert passes() == 12
+    assert scored(tmp_path, "there") == scored(tmp_path, "here")
+    assert passes() == 18
 
 
 @pytest.mark.parametrize(
