@@ -16,6 +16,7 @@ from idbench.methods.flexid.stepping import StepText, StepWeights, step_end_call
 from idbench.methods.protocol import NOTES, Method
 from idbench.methods.pulid.injection import Identity, injected_blocks
 from idbench.methods.pulid.pipeline import ConstantWeight, PuLIDFlux
+from idbench.methods.registry import build
 
 # the libraries' own: torchvision inside facexlib, scikit-image inside insightface
 pytestmark = [
@@ -495,3 +496,22 @@ def test_other_dictionaries_are_other_fingerprints(method, flexid_weights, tmp_p
     assert method.gating("a passport photo").intent.value == 0
     assert other.gating("a passport photo").intent.value == 1
     assert other.fingerprint()["lexicon"] != method.fingerprint()["lexicon"]
+
+
+def test_arguments_arrive_as_text(flexid_weights):
+    method = build(
+        "flexid",
+        {
+            "weights": str(flexid_weights),
+            "extra_keywords": '{"style": ["tin toy"]}',
+            "categories": '["style"]',
+            "vfa": "false",
+            "force_intent": "none",
+            "kappa": "0.5",
+        },
+    )
+    assert (method.vfa, method.force_intent, method.kappa) == (False, None, 0.5)
+    assert method.gating("a TIN toy").intent.value == 1
+    assert method.gating("a man smiling").intent.value == 0
+    assert not method.gating("a TIN toy").w.any()
+    assert json.loads(json.dumps(method.fingerprint()))["parameters"]["categories"] == ["style"]
