@@ -8,7 +8,8 @@ from typing import cast
 BENCHMARKS = {
     "dynamicid": "idbench.methods.dynamicid.performance:measure",
     "editedid": "idbench.methods.editedid.performance:measure",
-    "editidv2": "idbench.methods.pulid.performance:measure",
+    "editid": "idbench.methods.editid.performance:measure",
+    "editidv2": "idbench.methods.editidv2.performance:measure",
     "flexid": "idbench.methods.flexid.performance:measure",
     "flexip": "idbench.methods.flexip.performance:measure",
     "pulid-flux": "idbench.methods.pulid.performance:measure",

@@ -161,5 +161,9 @@ class IDInjector(nn.Module):
             encoder_hidden_states, hidden_states = output
             return encoder_hidden_states, self.update(index, hidden_states)
 
+        # Dynamo keeps its graphs by code object, and at most eight for one. Each point has a module
+        # of its own and so needs its own: with one code object for all, compiling block by block
+        # fails at the released depth, and each call searches through the graphs of all points.
+        hook.__code__ = hook.__code__.replace(co_name=f"hook_{index}")
         hook.id_injector = self  # type: ignore[attr-defined]  # marks the hook for `attach`
         return hook

@@ -204,3 +204,38 @@ def test_whole_graph_compiles_without_a_break(reference, two_blocks):
     assert not counters["graph_break"]
     # one graph with identity and one without; a new weight needs no new one
     assert counters["stats"]["unique_graphs"] == 2
+
+
+def test_a_deep_transformer_compiles_block_by_block(reference):
+    # eleven points, more than the graphs that one piece of code may have; the released depth has 20
+    torch.manual_seed(0)
+    transformer = FluxTransformer2DModel(
+        in_channels=16,
+        num_layers=19,
+        num_single_layers=1,
+        attention_head_dim=12,
+        num_attention_heads=4,
+        joint_attention_dim=40,
+        pooled_projection_dim=24,
+        guidance_embeds=True,
+        axes_dims_rope=(4, 4, 4),
+    )
+    transformer.eval().requires_grad_(False)
+    modules = [PerceiverAttentionCA(dim=48, dim_head=8, heads=3, kv_dim=20) for _ in range(11)]
+    injector = IDInjector(modules).eval().requires_grad_(False)
+    injector.attach(transformer)
+    identity = injector.prepare(reference["in.id"])
+
+    def outputs():
+        for weight in (None, 1.0, 0.5):
+            injector.use(None if weight is None else identity, weight or 1.0)
+            yield forward(transformer, reference)
+
+    expected = list(outputs())
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    transformer.compile_repeated_blocks(fullgraph=True, backend="eager")
+    for ours, plain in zip(outputs(), expected, strict=True):
+        torch.testing.assert_close(ours, plain, atol=1e-6, rtol=0)
+    assert not torch._dynamo.utils.counters["graph_break"]
+    torch._dynamo.reset()
