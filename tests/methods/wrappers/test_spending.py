@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 
 import pytest
 
@@ -33,7 +34,15 @@ def test_the_count_goes_on_in_the_next_process(tmp_path):
         last.reserve()
 
 
-def test_many_who_share_a_ledger_do_not_pass_the_ceiling_together(tmp_path):
+def test_many_who_share_a_ledger_do_not_pass_the_ceiling_together(tmp_path, monkeypatch):
+    count = Spending._total
+
+    def slowly(self):
+        found = count(self)
+        time.sleep(0.002)  # time for another to spend what was counted as free
+        return found
+
+    monkeypatch.setattr(Spending, "_total", slowly)
     ledger = tmp_path / "spending.jsonl"
     made, refused = [], []
 
