@@ -47,7 +47,7 @@ def run(reference, tiny_flux):
             transformer,
             euler_scheduler(STEPS, 1024),
             reference["in.img"],
-            image_ids=reference["in.img_ids"][0],
+            image_ids=reference["in.img_ids"].reshape(-1, *reference["in.img_ids"].shape[-2:])[0],
             positive=branch("positive", "", "in.id"),
             negative=branch("negative", "neg_", "in.uncond_id"),
             guidance_scale=3.5,

@@ -63,7 +63,7 @@ def step(reference, tiny_flux):
             t,
             prompt_embeds=reference["in.txt"],
             pooled_prompt_embeds=reference["in.y"],
-            image_ids=reference["in.img_ids"][0],
+            image_ids=reference["in.img_ids"].reshape(-1, *reference["in.img_ids"].shape[-2:])[0],
             identity_tokens=reference["in.id"],
             id_weight=reference.meta["id_weight"],
             guidance_scale=reference.meta["guidance"],

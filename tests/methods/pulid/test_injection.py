@@ -161,25 +161,35 @@ def test_wrong_number_of_modules_is_refused(tiny_flux):
         IDInjector(modules[:3]).attach(transformer)
 
 
-@pytest.fixture
-def two_blocks():
-    """One double and one single block: two injection points, quick to compile."""
+def narrow(reference, doubles, singles):
+    """A FLUX of a given depth that takes the reference's inputs, and an injector on it."""
     torch.manual_seed(0)
     transformer = FluxTransformer2DModel(
-        in_channels=16,
-        num_layers=1,
-        num_single_layers=1,
+        in_channels=reference["in.img"].shape[-1],
+        num_layers=doubles,
+        num_single_layers=singles,
         attention_head_dim=12,
         num_attention_heads=4,
-        joint_attention_dim=40,
-        pooled_projection_dim=24,
+        joint_attention_dim=reference["in.txt"].shape[-1],
+        pooled_projection_dim=reference["in.y"].shape[-1],
         guidance_embeds=True,
         axes_dims_rope=(4, 4, 4),
-    ).eval()
-    modules = [PerceiverAttentionCA(dim=48, dim_head=8, heads=3, kv_dim=20) for _ in range(2)]
-    injector = IDInjector(modules).eval()
+    )
+    kv_dim = reference["in.id"].shape[-1]
+    modules = [
+        PerceiverAttentionCA(dim=48, dim_head=8, heads=3, kv_dim=kv_dim)
+        for _ in injected_blocks(transformer)
+    ]
+    injector = IDInjector(modules).eval().requires_grad_(False)
     injector.attach(transformer)
-    yield transformer.requires_grad_(False), injector.requires_grad_(False)
+    return transformer.eval().requires_grad_(False), injector
+
+
+@pytest.fixture
+def two_blocks(reference):
+    """One double and one single block: two injection points, quick to compile."""
+    transformer, injector = narrow(reference, 1, 1)
+    yield transformer, injector
     injector.remove()
     torch._dynamo.reset()
 
@@ -208,22 +218,8 @@ def test_whole_graph_compiles_without_a_break(reference, two_blocks):
 
 def test_a_deep_transformer_compiles_block_by_block(reference):
     # eleven points, more than the graphs that one piece of code may have; the released depth has 20
-    torch.manual_seed(0)
-    transformer = FluxTransformer2DModel(
-        in_channels=16,
-        num_layers=19,
-        num_single_layers=1,
-        attention_head_dim=12,
-        num_attention_heads=4,
-        joint_attention_dim=40,
-        pooled_projection_dim=24,
-        guidance_embeds=True,
-        axes_dims_rope=(4, 4, 4),
-    )
-    transformer.eval().requires_grad_(False)
-    modules = [PerceiverAttentionCA(dim=48, dim_head=8, heads=3, kv_dim=20) for _ in range(11)]
-    injector = IDInjector(modules).eval().requires_grad_(False)
-    injector.attach(transformer)
+    transformer, injector = narrow(reference, 19, 1)
+    assert len(injector.pulid_ca) == 11
     identity = injector.prepare(reference["in.id"])
 
     def outputs():
