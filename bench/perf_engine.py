@@ -10,6 +10,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 from PIL import Image
@@ -28,7 +29,6 @@ from idbench.records import Sample
 
 IDENTITIES = 4
 SIDE = 512
-REPEATS = 3
 
 
 class Sleeper:
@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--seconds", type=float, default=1.0, metavar="S", help="of the generator (default 1)"
     )
     parser.add_argument(
+        "--repeats", type=int, default=3, metavar="N", help="of loop and engine (default 3)"
+    )
+    parser.add_argument(
         "--workers",
         type=int,
         nargs="+",
@@ -70,23 +73,31 @@ def measure(args: argparse.Namespace) -> Measured:
     Raises:
         ValueError: If there are too few samples to tell anything.
     """
-    if args.samples < 3 or args.seconds <= 0 or min(args.workers) < 1:
-        raise ValueError("--samples must be at least 3, --seconds above 0, --workers at least 1")
+    if args.samples < 3 or args.seconds <= 0 or min(args.repeats, *args.workers) < 1:
+        raise ValueError("--samples must be at least 3, --seconds above 0, the others at least 1")
     with tempfile.TemporaryDirectory(prefix="idbench-perf-") as temporary:
         folder = Path(temporary)
-        bare = _bare(_suite(folder, args.samples), args, folder)
-        engine = _engine(_suite(folder, args.samples), args, folder / "one", 1)
+        suite = _suite(folder, args.samples)
+        pairs = []
+        for turn in range(args.repeats):  # in turns, so that both meet the same other work
+            bare_seconds = _bare(suite, args, folder / f"bare-{turn}")
+            pairs.append((bare_seconds, _engine(suite, args, folder / f"one-{turn}", 1)))
+        bare = median(seconds for seconds, _ in pairs)
+        engine_seconds = median(timed.seconds_per_sample for _, timed in pairs)
+        overheads = [timed.seconds_per_sample / seconds - 1 for seconds, timed in pairs]
+        overhead = median(overheads)
+        start = median(timed.start for _, timed in pairs)
         rates = {}
         for workers in args.workers:
             suite = _suite(folder, args.samples * workers)
             rates[workers] = _engine(suite, args, folder / f"w{workers}", workers).rate
-    overhead = engine.seconds_per_sample / bare - 1
     lines = [
         f"{args.samples} samples of {args.seconds:g} s per worker, {SIDE} x {SIDE} px",
         f"bare loop          {bare:8.4f} s per sample",
-        f"engine             {engine.seconds_per_sample:8.4f} s per sample, "
-        f"overhead {100 * overhead:.2f} %",
-        f"before the first   {engine.start:8.2f} s, once per run",
+        f"engine             {engine_seconds:8.4f} s per sample",
+        f"overhead           {100 * overhead:8.2f} %, the median of "
+        + ", ".join(f"{100 * each:.2f}" for each in overheads),
+        f"before the first   {start:8.2f} s, once per run",
         "",
         f"{'workers':>8}{'samples/s':>12}{'of ideal':>10}",
     ]
@@ -97,9 +108,10 @@ def measure(args: argparse.Namespace) -> Measured:
         text="\n".join(lines),
         values={
             "bare_seconds_per_sample": bare,
-            "engine_seconds_per_sample": engine.seconds_per_sample,
+            "engine_seconds_per_sample": engine_seconds,
             "overhead": overhead,
-            "seconds_before_first": engine.start,
+            "overhead_of_each_repeat": overheads,
+            "seconds_before_first": start,
             "samples_per_second": {str(n): rate for n, rate in rates.items()},
             "share_of_ideal": {str(n): rate / (n * ideal) for n, rate in rates.items()},
         },
@@ -140,12 +152,11 @@ def _bare(suite: Suite, args: argparse.Namespace, folder: Path) -> float:
     from idbench.requests import build_request
 
     method = Sleeper(args.seconds)
-    target = folder / "bare"
-    target.mkdir()
+    folder.mkdir()
     start = time.perf_counter()
     for case in suite.cases:
-        image = method(build_request(case, 0, 0, data_root=folder))
-        image.save(target / f"{case.case_id}.png", compress_level=1)
+        image = method(build_request(case, 0, 0, data_root=folder.parent))
+        image.save(folder / f"{case.case_id}.png", compress_level=1)
     return (time.perf_counter() - start) / len(suite.cases)
 
 

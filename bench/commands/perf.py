@@ -63,7 +63,7 @@ FOLDER = Path("results/perf")
 
 # Without WHAT: every benchmark in a form that a laptop ends in a few minutes.
 SHORT: tuple[tuple[str, str, tuple[str, ...]], ...] = (
-    ("engine", "engine", ("--samples", "10", "--workers", "1", "8")),
+    ("engine", "engine", ("--samples", "10", "--workers", "1", "8", "--repeats", "1")),
     ("growth", "growth", ("--samples", "10000", "100000")),
     ("plan", "plan", ("--cases", "20000")),
     ("table", "table", ("--rows", "100000")),
