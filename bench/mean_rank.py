@@ -65,12 +65,12 @@ def _rows(
     here = set(zip(suite["column"], suite["fingerprint"], strict=True))
     present = [place for place, key in enumerate(wanted) if key in here]
     runs = {
-        (str(label), str(run)): part.set_index(["column", "fingerprint"])
+        (str(label), str(run)): part.set_index(["column", "fingerprint"]).to_dict("index")
         for (label, run), part in suite.groupby(["label", "run"], sort=True)
     }
     means = {
         key: [
-            float(part.loc[wanted[place], "mean"]) if wanted[place] in part.index else math.nan
+            float(part[wanted[place]]["mean"]) if wanted[place] in part else math.nan
             for place in present
         ]
         for key, part in runs.items()
@@ -80,7 +80,7 @@ def _rows(
     ranks = _ranks(whole, directions, ties)
     rows: list[dict[str, object]] = []
     for (label, run), part in runs.items():
-        used = [part.loc[wanted[place]] for place in present if wanted[place] in part.index]
+        used = [part[wanted[place]] for place in present if wanted[place] in part]
         rank = ranks.get((label, run))
         total = max((int(each["total"]) for each in used), default=0)
         rows.append(
