@@ -27,13 +27,14 @@ def test_torch_is_loaded(statement: str, loaded: bool) -> None:
 
 def test_help_costs_little_more_than_python() -> None:
     def seconds(*arguments: str) -> float:
-        times = []
-        for _ in range(5):
-            start = time.perf_counter()
-            subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
-            times.append(time.perf_counter() - start)
-        return min(times)
+        start = time.perf_counter()
+        subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
+        return time.perf_counter() - start
 
-    # A ratio, not seconds: an interpreter that imports argparse is the least there can be.
-    bare = seconds("-c", "import argparse, logging, traceback")
-    assert seconds("-m", "idbench", "--help") < 3 * bare
+    # A ratio, not seconds: an interpreter that imports argparse is the least there can be. In
+    # turns, so that other work on the machine falls on both.
+    bare, ours = [], []
+    for _ in range(10):
+        bare.append(seconds("-c", "import argparse, logging, traceback"))
+        ours.append(seconds("-m", "idbench", "--help"))
+    assert min(ours) < 3 * min(bare)
