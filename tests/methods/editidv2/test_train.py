@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 import time
+from importlib import resources
 
 import numpy as np
 import pytest
@@ -173,6 +174,37 @@ def test_variants_set_what_is_not_stated(tmp_path, write_config):
     assert editability.alpha0 < joint.alpha0
     assert (joint.alpha, editability.alpha) == ("off", "level")
     assert read(variant="consistency", id_loss_weight=0.2).strength == 0.2
+
+
+def test_the_settings_of_the_paper_are_a_configuration():
+    path = resources.files("idbench.methods.editidv2") / "paper.yaml"
+    config = read_config(path, EditIDv2TrainingConfig)
+    assert (config.strength, config.lr_schedule, config.mixed_precision) == (0.5, "cosine", "bf16")
+    # the official script: batch 1, two accumulated, on each of the paper's four GPUs
+    assert config.batch_size == 4 * 2 * config.micro_batch_size
+    assert (config.learning_rate, config.weight_decay, config.max_grad_norm) == (1e-5, 0.01, 1.0)
+
+
+@pytest.mark.slow
+def test_two_processes_train_as_one(tmp_path, write_config):
+    results = []
+    for processes in (1, 2):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        config = write_config(folder, steps=2, batch_size=4, micro_batch_size=1)
+        launch = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+        command = [*launch, f"--nproc_per_node={processes}", "-m", "idbench"]
+        done = subprocess.run(
+            [*command, "train", "editidv2", str(config)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        results.append(load_file(folder / "out/final-checkpoint-2.safetensors"))
+    # sums are taken in another order; a step of AdamW moves each weight by up to the rate, 3e-3
+    for key, tensor in results[0].items():
+        torch.testing.assert_close(results[1][key], tensor, atol=3e-4, rtol=0)
 
 
 @pytest.mark.parametrize(
