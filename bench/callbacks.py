@@ -45,8 +45,9 @@ from PIL import Image
 
 from idbench.evaluate import ScoreOptions, score
 from idbench.generate import GenerateOptions, generate, seed_policy
-from idbench.method_spec import MethodSpec
-from idbench.methods.protocol import Capabilities, Method, Request
+from idbench.live_method import Generate, LiveMethod, LiveSpec
+from idbench.main_process import is_main_process, told_by_main
+from idbench.methods.protocol import Capabilities
 from idbench.metrics.registry import resolve
 from idbench.picture_grid import Tile, write_grid
 from idbench.prompts.cases import Case
@@ -61,7 +62,6 @@ if TYPE_CHECKING:
     from idbench.gates import GateResult
     from idbench.tracking import Tracker
 
-Generate = Callable[[Sequence[Request]], Sequence[Any]]
 Log = Callable[[int, Mapping[str, float], Path], None]
 OnRegression = Literal["log", "stop", "raise"]
 
@@ -216,14 +216,14 @@ class SuiteCallback:
         """Evaluates now; as `__call__` otherwise. Step 0 is the model before the training."""
         found: Evaluation | None = None
         fault: Exception | None = None
-        if _rank() == 0:
+        if is_main_process():
             try:
                 with training_pause(self._model if model is None else model):
                     found = self._evaluated(step)
             except Exception as error:
                 # The others wait for word, whatever became of the evaluation.
                 fault = error
-        worse, said = _told(
+        worse, said = told_by_main(
             (found is not None and found.regressed, None if fault is None else str(fault))
         )
         if fault is not None:
@@ -244,7 +244,7 @@ class SuiteCallback:
         from idbench.gates import check_gate
         from idbench.tracking import log_step, metrics_of
 
-        method = _LiveMethod(
+        method = LiveMethod(
             name=f"{self._name}-{step:07d}",
             capabilities=Capabilities(
                 kinds=frozenset({self._suite.kind}),
@@ -256,7 +256,7 @@ class SuiteCallback:
             step=step,
             make=self._generate,
         )
-        spec = _LiveSpec(name="training", label=f"{self._name}, step {step}", method=method)
+        spec = LiveSpec(name="training", label=f"{self._name}, step {step}", method=method)
         (made,) = generate(self._suite, [spec], self._make)
         if made.reasons and not made.made + made.kept:
             (reason, detail), _ = made.reasons.most_common(1)[0]
@@ -367,54 +367,6 @@ def trainer_callback(evaluate: SuiteCallback) -> Any:
             return control
 
     return SuiteTrainerCallback()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _LiveMethod:
-    """The model at one step. Its weights have no fingerprint but training and step."""
-
-    name: str
-    capabilities: Capabilities
-    training: str
-    step: int
-    make: Generate
-
-    def fingerprint(self) -> Mapping[str, object]:
-        return {"method": "training", "training": self.training, "step": self.step}
-
-    def generate(self, requests: Sequence[Request]) -> Sequence[Any]:
-        return self.make(requests)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _LiveSpec(MethodSpec):
-    """A method that is here already."""
-
-    method: Method
-
-    def build(self, device: str, dtype: str) -> Method:
-        del device, dtype
-        return self.method
-
-
-def _rank() -> int:
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.distributed.is_available():
-        return 0
-    distributed = torch.distributed
-    return int(distributed.get_rank()) if distributed.is_initialized() else 0
-
-
-def _told(word: tuple[bool, str | None]) -> tuple[bool, str | None]:
-    """The main process's word, on every process."""
-    torch: Any = sys.modules.get("torch")
-    if torch is None or not torch.distributed.is_available():
-        return word
-    if not torch.distributed.is_initialized():
-        return word
-    box = [word]
-    torch.distributed.broadcast_object_list(box, src=0)
-    return box[0]
 
 
 def _words(found: Evaluation) -> str:
