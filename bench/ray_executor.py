@@ -127,7 +127,7 @@ class RayPool(Generic[T, R]):
         self._error: Exception | None = None
         self._token = _token(options.shared) if options.shared else None
         self._begun = time.monotonic()
-        self._complained = False
+        self._complained = False  # or there is nothing to complain about any more
 
     def results(self, workers: int) -> Iterator[R]:
         """The results, as they come; `workers` 0 is as many as the cluster has room for.
@@ -210,7 +210,7 @@ class RayPool(Generic[T, R]):
 
     def _take(self, host: _Host[T], answer: Any) -> Iterator[R]:
         if host.stage == "starting":
-            host.stage, host.since = "loading", time.monotonic()
+            host.stage, host.since, self._complained = "loading", time.monotonic(), True
             host.reply = host.actor.load.remote(self._factory, self._token)
             return
         kind, value = answer
@@ -256,15 +256,13 @@ class RayPool(Generic[T, R]):
         waits = time.monotonic() - self._begun > SECONDS_BEFORE_COMPLAINT
         if waits and not self._complained and self._hosts:
             self._complained = True
-            if all(host.stage == "starting" for host in self._hosts.values()):
-                log.error(
-                    "no worker has started for %.0f s: each wants %g GPU and %g CPU, the cluster "
-                    "has %s",
-                    SECONDS_BEFORE_COMPLAINT,
-                    self._options.gpus,
-                    self._options.cpus,
-                    self._ray.cluster_resources(),
-                )
+            log.error(
+                "no worker has started for %.0f s; each wants %g GPU and %g CPU, there are %s",
+                SECONDS_BEFORE_COMPLAINT,
+                self._options.gpus,
+                self._options.cpus,
+                self._ray.cluster_resources(),
+            )
 
     def _stop(self) -> None:
         for host in self._hosts.values():

@@ -67,7 +67,7 @@ SHORT: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("growth", "growth", ("--samples", "10000", "100000")),
     ("plan", "plan", ("--cases", "20000")),
     ("table", "table", ("--rows", "100000")),
-    ("ray", "ray", ("--workers", "4", "--samples", "2000")),
+    ("ray", "ray", ("--workers", "4", "--samples", "2000", "--kill-every", "5")),
     ("score", "score", ("--tiny", "--identities", "1", "--prompts", "2", "--side", "256")),
     *((f"method-{name}", "method", (name, "--steps", "4")) for name in sorted(BENCHMARKS)),
     ("solver", "solver", ("--seeds", "3")),

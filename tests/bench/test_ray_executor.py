@@ -175,3 +175,18 @@ def test_the_dashboard_is_off_and_nothing_is_reported() -> None:
     assert not ray.worker.global_worker.node.address_info.get("webui_url")
     assert os.environ["RAY_USAGE_STATS_ENABLED"] == "0"
     assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
+
+
+def test_a_cluster_without_room_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("idbench.ray_executor.SECONDS_BEFORE_COMPLAINT", 0.2)
+    end = time.monotonic() + 4
+
+    def stop() -> bool:
+        return time.monotonic() > end
+
+    options = RayOptions(gpus=64)
+    assert run(partial(Squares, tmp_path), 3, options=options, stop=stop) == {}
+    (record,) = [r for r in caplog.records if r.name == "idbench.ray_executor"]
+    assert "each wants 64 GPU and 1 CPU" in record.getMessage()
