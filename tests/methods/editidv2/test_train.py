@@ -154,6 +154,21 @@ def test_the_variants_train(tmp_path, write_config, variant):
     assert all(np.isfinite(values).all() for values in seen.values())
 
 
+def test_frozen_networks_in_half_precision_train_weights_in_float32(
+    tmp_path, write_config, training_weights
+):
+    settings = {"steps": 2, "mixed_precision": "bf16", "variant": "editability", "mu": "match"}
+    result, seen = losses(tmp_path / "half", write_config, learning_rate=1e-5, **settings)
+    assert all(np.isfinite(values).all() for values in seen.values())
+    checkpoint = load_file(tmp_path / "half/out/checkpoints/step-00000002/weights.safetensors")
+    start = load_file(training_weights / "pulid" / "pulid_flux_v0.9.1.safetensors")
+    key = "pulid_ca.1.to_out.weight"
+    assert checkpoint[f"injector.{key}"].dtype == torch.float32
+    # two steps of AdamW at this rate; half precision would not hold them
+    moved = (load_file(result)[key] - start[key]).abs()
+    assert 0 < moved.max() < 3e-5
+
+
 def test_the_size_of_a_micro_batch_changes_nothing(tmp_path, write_config):
     settings = {"steps": 2, "id_loss": "off"}
     whole, _ = losses(tmp_path / "whole", write_config, **settings)

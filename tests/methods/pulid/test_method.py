@@ -247,6 +247,16 @@ def test_eight_bit_storage_stays_close(method, tiny_flux_weights, portrait_reque
     assert 0 < np.abs(pixels(image) - pixels(expected)).mean() < 40
 
 
+@pytest.mark.parametrize("quantization", ["int8", "nf4"])
+def test_a_single_file_is_not_quantized_by_bitsandbytes(tiny_flux_weights, quantization):
+    file = tiny_flux_weights / "flux-dev/transformer/diffusion_pytorch_model.safetensors"
+    method = PuLIDFlux(
+        weights=tiny_flux_weights, transformer=file, quantization=quantization, **SMALL
+    )
+    with pytest.raises(ValueError, match=r"as a folder in diffusers' layout, got .*; use 'fp8'"):
+        method.pipeline  # noqa: B018  # reads the files
+
+
 def test_bfloat16_runs(method, tiny_flux_weights, portrait_request):
     half = PuLIDFlux(weights=tiny_flux_weights, dtype="bfloat16", **SMALL)
     half.__dict__["pipeline"] = load_without_photos(half, method)
