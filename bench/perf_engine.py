@@ -5,9 +5,9 @@ the engine alone: seeds, requests, PNG files with their hashes, the database, th
 """
 
 import argparse
+import os
 import tempfile
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -25,7 +25,6 @@ from idbench.prompts.freezing import suite_of, write_suite
 from idbench.prompts.references import identified, reference_of
 from idbench.prompts.sources import folder_source
 from idbench.prompts.suites import Suite, load_suite
-from idbench.records import Sample
 
 IDENTITIES = 4
 SIDE = 512
@@ -34,12 +33,14 @@ SIDE = 512
 class Sleeper:
     """A method that takes `seconds` per image and returns its reference with the seed in it."""
 
-    def __init__(self, seconds: float = 1.0) -> None:
-        """Sleeps `seconds` for each image."""
-        self.seconds = seconds
+    def __init__(self, seconds: float, marks: str) -> None:
+        """Sleeps `seconds` for each image; notes when it was asked, by process, in `marks`."""
+        self.seconds, self._marks = seconds, Path(marks)
 
     def __call__(self, request: Request) -> Image.Image:
         """The reference, after a while."""
+        with (self._marks / str(os.getpid())).open("a") as file:
+            file.write(f"{time.monotonic()}\n")
         time.sleep(self.seconds)
         image = request.references[0].image.copy()
         image.putpixel((0, 0), (request.seed & 255, request.seed >> 8 & 255, 0))
@@ -83,8 +84,8 @@ def measure(args: argparse.Namespace) -> Measured:
             bare_seconds = _bare(suite, args, folder / f"bare-{turn}")
             pairs.append((bare_seconds, _engine(suite, args, folder / f"one-{turn}", 1)))
         bare = median(seconds for seconds, _ in pairs)
-        engine_seconds = median(timed.seconds_per_sample for _, timed in pairs)
-        overheads = [timed.seconds_per_sample / seconds - 1 for seconds, timed in pairs]
+        engine_seconds = median(1 / timed.rate for _, timed in pairs)
+        overheads = [1 / timed.rate / seconds - 1 for seconds, timed in pairs]
         overhead = median(overheads)
         start = median(timed.start for _, timed in pairs)
         rates = {}
@@ -151,39 +152,48 @@ def _bare(suite: Suite, args: argparse.Namespace, folder: Path) -> float:
     """Seconds per sample of the loop that one would write without a harness."""
     from idbench.requests import build_request
 
-    method = Sleeper(args.seconds)
     folder.mkdir()
-    start = time.perf_counter()
+    marks = _marks(folder)
+    method = Sleeper(args.seconds, str(marks))
     for case in suite.cases:
         image = method(build_request(case, 0, 0, data_root=folder.parent))
         image.save(folder / f"{case.case_id}.png", compress_level=1)
-    return (time.perf_counter() - start) / len(suite.cases)
+    return 1 / _rate(marks)
 
 
 @dataclass(frozen=True, slots=True)
 class _Timed:
     start: float  # seconds until the first sample began
-    seconds_per_sample: float
     rate: float  # samples per second while all workers were at work
 
 
 def _engine(suite: Suite, args: argparse.Namespace, folder: Path, workers: int) -> _Timed:
-    """Times of records: from the first to the last that came while no worker was idle."""
-    times: list[float] = []
-
-    def recorded(directory: Path, samples: Sequence[Sample]) -> None:
-        del directory
-        times.extend([time.perf_counter()] * len(samples))
-
-    spec = MethodSpec(name="python:idbench.perf_engine:Sleeper", args={"seconds": args.seconds})
+    marks = _marks(folder)
+    arguments = {"seconds": args.seconds, "marks": str(marks)}
+    spec = MethodSpec(name="python:idbench.perf_engine:Sleeper", args=arguments)
     options = GenerateOptions(workspace=folder, data_root=folder, batch_size=1, workers=workers)
-    start = time.perf_counter()
-    generate(suite, [spec], options, recorded)
-    # All are at work from when each has given its first, until the first has nothing to do.
-    first, last = workers - 1, len(times) - workers
-    rate = (last - first) / (times[last] - times[first])
-    return _Timed(
-        start=times[0] - start - args.seconds,
-        seconds_per_sample=(times[-1] - times[0]) / (len(times) - 1),
-        rate=rate,
-    )
+    start = time.monotonic()
+    (done,) = generate(suite, [spec], options)
+    if done.made != len(suite.cases):
+        raise RuntimeError(f"{done.made} samples were made of {len(suite.cases)}")
+    first = min(float(file.read_text().split()[0]) for file in marks.iterdir())
+    return _Timed(first - start, _rate(marks))
+
+
+def _marks(folder: Path) -> Path:
+    marks = folder / "marks"
+    marks.mkdir(parents=True)
+    return marks
+
+
+def _rate(marks: Path) -> float:
+    """Samples per second of all workers together, each from its first sample to its last.
+
+    Neither their start nor their end counts, so it is the rate of a run without either.
+    """
+    rate = 0.0
+    for file in marks.iterdir():
+        times = [float(line) for line in file.read_text().split()]
+        if len(times) > 1:
+            rate += (len(times) - 1) / (times[-1] - times[0])
+    return rate
