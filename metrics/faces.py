@@ -35,10 +35,12 @@ class FaceBackend:
     bounds: tuple[float, float]
     unit: str
 
-    def needs(self, *others: str) -> Mapping[Role, tuple[str, ...]]:
-        """The extractors of both roles, with `others` added."""
+    def needs(
+        self, *others: str, generated: tuple[str, ...] = ()
+    ) -> Mapping[Role, tuple[str, ...]]:
+        """The extractors of both roles with `others` added, and `generated` for that role only."""
         names = tuple(dict.fromkeys((self.detector, self.embedder, *others)))
-        return {"reference": names, "generated": names}
+        return {"reference": names, "generated": (*names, *generated)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -91,10 +91,11 @@ class Observation:
     subjects: tuple[Subject, ...] = ()
 
     def get(self, role: Role, extractor: str, index: int = 0) -> Features:
-        """Features of one image or text.
+        """Features of one image or text, all of them finite.
 
         Raises:
-            MissingValueError: If there is no such input or its features are missing.
+            MissingValueError: If there is no such input, its features are missing, or a network
+                gave a number that is not finite, which could pass for a class or an order.
         """
         entries = self.features.get(role, ())
         if index >= len(entries):
@@ -102,6 +103,9 @@ class Observation:
         found = entries[index][extractor]
         if isinstance(found, Missing):
             raise MissingValueError(found.reason, f"{role}: {found.detail}")
+        for name, values in found.items():
+            if values.dtype.kind == "f" and not np.isfinite(values).all():
+                raise MissingValueError("not_finite", f"{role}: {name} of {extractor}")
         return found
 
 

@@ -52,7 +52,7 @@ class Expr:
         self._order = ORDERS[classifier]
         suffix = ".box" if classifier == "resemotenet" else ""
         self._extractor = f"{classifier}.{ANTELOPEV2.detector}{suffix}"
-        self.needs = ANTELOPEV2.needs(self._extractor)
+        self.needs = ANTELOPEV2.needs(generated=(self._extractor,))
         self.info = MetricInfo(
             name="expr",
             protocol="strict",

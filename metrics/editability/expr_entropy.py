@@ -47,7 +47,7 @@ class ExprEntropy:
     """
 
     version = 1
-    needs = ANTELOPEV2.needs(_FACES)
+    needs = ANTELOPEV2.needs(generated=(_FACES,))
     info = MetricInfo(
         name="expr_entropy",
         protocol="strict",

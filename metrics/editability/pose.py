@@ -56,7 +56,7 @@ class Pose:
     """
 
     version = 1
-    needs = ANTELOPEV2.needs("antelopev2.pose")
+    needs = ANTELOPEV2.needs(generated=("antelopev2.pose",))
     info = MetricInfo(
         name="pose",
         protocol="strict",

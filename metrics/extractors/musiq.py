@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from idbench.metrics.extractors.checkpoint import load_strictly, read_pickle
 from idbench.metrics.extractors.image_network import ImageNetwork
+from idbench.metrics.extractors.musiq_attention import fuse_attention
 from idbench.metrics.extractors.network import Network
 from idbench.metrics.extractors.preprocess import to_unit
 from idbench.metrics.weights import WeightStore
@@ -32,7 +33,7 @@ def load_musiq(path: Path, **architecture: Any) -> nn.Module:
         CheckpointError: If the file is not that checkpoint.
     """
     try:
-        from pyiqa.archs.musiq_arch import MUSIQ
+        from pyiqa.archs.musiq_arch import MUSIQ, MultiHeadAttention
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(
             'MUSIQ needs pyiqa (non-commercial licence): pip install "idbench[iqa]"'
@@ -41,7 +42,10 @@ def load_musiq(path: Path, **architecture: Any) -> nn.Module:
     state = saved.get("params", saved) if isinstance(saved, dict) else saved
     state = {key.removeprefix("module."): value for key, value in state.items()}
     module: nn.Module = MUSIQ(pretrained=False, **architecture)
-    return load_strictly(module, state, path)
+    load_strictly(module, state, path)
+    fuse_attention(module, MultiHeadAttention)
+    # The layout in which convolutions and pooling of the patches run fastest on a CPU.
+    return cast(nn.Module, cast(Any, module).to(memory_format=torch.channels_last))
 
 
 def quality(module: nn.Module, images: Tensor) -> Tensor:

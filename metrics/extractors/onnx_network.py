@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from idbench.metrics.extractors.stopwatch import one_pass
 
 _CUDA = "CUDAExecutionProvider"
+CPU_BATCH = 1
 
 
 class DeviceError(RuntimeError):
@@ -44,7 +45,7 @@ class OnnxNetwork:
         self.path = path
         self._on_cuda = kind == "cuda"
         self._index = int(index or 0)
-        self._batch_size = batch_size or (16 if self._on_cuda else 1)
+        self._batch_size = batch_size or (16 if self._on_cuda else CPU_BATCH)
         self._session: onnxruntime.InferenceSession | None = None
 
     @property

@@ -223,6 +223,23 @@ def test_a_reference_without_a_face_is_named(metric):
     assert {value.reason for value in values.values()} == {"no_reference_face"}
 
 
+def test_a_number_that_is_not_finite_is_a_miss_and_never_a_value(metric):
+    """The largest of NaNs is the first, so a class or a best face must not be made of them."""
+    whole = observation_for(metric, {})
+    for role, names in metric.needs.items():
+        for extractor in names:
+            (found, *_) = whole.features[role]
+            floats = [k for k, v in found[extractor].items() if v.dtype.kind == "f"]
+            broken = {k: np.full_like(found[extractor][k], np.nan) for k in floats}
+            features = dict(whole.features)
+            features[role] = ({**found, extractor: {**found[extractor], **broken}},)
+            values = values_of(
+                metric,
+                Observation(prompt=whole.prompt, features=features, subjects=whole.subjects),
+            )
+            assert {value.reason for value in values.values()} == {"not_finite"}, (role, extractor)
+
+
 def test_an_absent_input_is_named(metric):
     for role in metric.needs:
         whole = observation_for(metric, {})

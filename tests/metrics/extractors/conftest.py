@@ -1,6 +1,7 @@
 """Checkpoints in the official formats, with random weights, and real pictures to run them on."""
 
 import dataclasses
+import json
 import warnings
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from idbench.metrics.protocol import Item
 from idbench.metrics.weights import WeightStore, load_catalogue
 
 WIDTH = 64  # of the reduced transformers: one attention head
+SUBJECT_WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "cat", "dog"]
 TEXT = {"context_length": 77, "vocab_size": 49408, "width": WIDTH, "heads": 1, "layers": 2}
 
 
@@ -46,11 +48,11 @@ def random_network(build, seed=0):
     return randomised(module.to_empty(device="cpu"), seed).eval()
 
 
-def tiny_clip(vision, seed=0, quick_gelu=True):
+def tiny_clip(vision, seed=0, quick_gelu=True, embed_dim=32):
     """A reduced CLIP of open_clip, weights representable in half precision."""
     import open_clip
 
-    config = {"embed_dim": 32, "vision_cfg": vision, "text_cfg": TEXT}
+    config = {"embed_dim": embed_dim, "vision_cfg": vision, "text_cfg": TEXT}
     module = randomised(open_clip.CLIP(**config, quick_gelu=quick_gelu), seed).eval()
     with torch.no_grad():
         module.logit_scale.fill_(np.log(100))
@@ -199,3 +201,87 @@ def same_outputs():
                     np.testing.assert_allclose(a[name], b[name], rtol=0, atol=tolerance * largest)
 
     return check
+
+
+@pytest.fixture(scope="session")
+def subject_folders(tmp_path_factory):
+    """Grounding DINO and SAM in small, in the form that Hugging Face publishes."""
+    hf = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    detector, sam = tmp_path_factory.mktemp("detector"), tmp_path_factory.mktemp("sam")
+    (detector / "vocab.txt").write_text("\n".join(SUBJECT_WORDS), "utf-8")
+    text = hf.BertConfig(
+        vocab_size=len(SUBJECT_WORDS),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+    )
+    backbone = hf.SwinConfig(
+        image_size=64,
+        embed_dim=16,
+        depths=[1, 1, 1, 1],
+        num_heads=[1, 1, 2, 2],
+        window_size=4,
+        out_features=["stage2", "stage3", "stage4"],
+    )
+    config = hf.GroundingDinoConfig(
+        backbone_config=backbone,
+        text_config=text,
+        d_model=32,
+        encoder_layers=2,
+        decoder_layers=2,
+        encoder_attention_heads=2,
+        decoder_attention_heads=2,
+        encoder_ffn_dim=32,
+        decoder_ffn_dim=32,
+        num_queries=20,
+        max_text_len=16,
+    )
+    hf.GroundingDinoForObjectDetection(config).save_pretrained(detector)
+    hf.GroundingDinoProcessor(
+        hf.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}),
+        hf.BertTokenizer(str(detector / "vocab.txt")),
+    ).save_pretrained(detector)
+    vision = hf.SamVisionConfig(
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        image_size=64,
+        output_channels=32,
+        window_size=2,
+        global_attn_indexes=[0],
+        mlp_dim=32,
+        num_pos_feats=16,
+    )
+    prompt = hf.SamPromptEncoderConfig(hidden_size=32, image_size=64)
+    decoder = hf.SamMaskDecoderConfig(
+        hidden_size=32,
+        mlp_dim=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        iou_head_hidden_dim=32,
+    )
+    hf.SamModel(
+        hf.SamConfig(
+            vision_config=vision.to_dict(),
+            prompt_encoder_config=prompt.to_dict(),
+            mask_decoder_config=decoder.to_dict(),
+        )
+    ).save_pretrained(sam)
+    sizes = {
+        "size": {"longest_edge": 64},
+        "pad_size": {"height": 64, "width": 64},
+        "mask_size": {"longest_edge": 16},
+        "mask_pad_size": {"height": 16, "width": 16},
+    }
+    hf.SamProcessor(hf.SamImageProcessor(**sizes)).save_pretrained(sam)
+    tokens = {f"{name.strip('[]').lower()}_token": name for name in SUBJECT_WORDS[:5]}
+    (detector / "special_tokens_map.json").write_text(json.dumps(tokens))
+    for folder in (detector, sam):
+        # The published folders have the older file, which holds the image processor alone.
+        newer = folder / "processor_config.json"
+        processor = json.loads(newer.read_text())["image_processor"]
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+        newer.unlink()
+    return detector, sam

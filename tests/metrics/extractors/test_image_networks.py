@@ -306,6 +306,22 @@ def test_ibench_feeds_musiq_255_times_what_it_expects(imported, checkpoints, sma
     assert float(raw_pixels(image).max()) > 1
 
 
+@pytest.mark.parametrize(("height", "width"), [(224, 224), (97, 301), (260, 143)])
+def test_musiq_gives_what_the_package_gives(height, width, checkpoints, tmp_path):
+    """Its attention is replaced by the fused one; odd sizes have patches of padding."""
+    arch = pytest.importorskip("pyiqa.archs.musiq_arch")
+    shape = {"num_layers": 3, "pretrained": False}
+    original = checkpoints.randomised(arch.MUSIQ(**shape)).eval()
+    torch.save(original.state_dict(), tmp_path / "musiq.pth")
+    ours = load_musiq(tmp_path / "musiq.pth", num_layers=3).eval()
+    assert not any(isinstance(part, arch.MultiHeadAttention) for part in ours.modules())
+    generator = torch.Generator().manual_seed(height)
+    for scale in (1.0, 255.0):
+        images = scale * torch.rand((2, 3, height, width), generator=generator)
+        with torch.inference_mode():
+            torch.testing.assert_close(ours(images), original(images), rtol=1e-5, atol=1e-5)
+
+
 def test_musiq_of_another_shape_is_refused(tmp_path, checkpoints):
     arch = pytest.importorskip("pyiqa.archs.musiq_arch")
     path = tmp_path / "musiq.pth"

@@ -23,89 +23,11 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
-WORDS = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", "a", "cat", "dog"]
 
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory):
-    """Grounding DINO and SAM in small, in the form that Hugging Face publishes."""
-    hf = pytest.importorskip("transformers")
-    torch.manual_seed(0)
-    detector, sam = tmp_path_factory.mktemp("detector"), tmp_path_factory.mktemp("sam")
-    (detector / "vocab.txt").write_text("\n".join(WORDS), "utf-8")
-    text = hf.BertConfig(
-        vocab_size=len(WORDS),
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=32,
-    )
-    backbone = hf.SwinConfig(
-        image_size=64,
-        embed_dim=16,
-        depths=[1, 1, 1, 1],
-        num_heads=[1, 1, 2, 2],
-        window_size=4,
-        out_features=["stage2", "stage3", "stage4"],
-    )
-    config = hf.GroundingDinoConfig(
-        backbone_config=backbone,
-        text_config=text,
-        d_model=32,
-        encoder_layers=2,
-        decoder_layers=2,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        num_queries=20,
-        max_text_len=16,
-    )
-    hf.GroundingDinoForObjectDetection(config).save_pretrained(detector)
-    hf.GroundingDinoProcessor(
-        hf.GroundingDinoImageProcessor(size={"shortest_edge": 64, "longest_edge": 96}),
-        hf.BertTokenizer(str(detector / "vocab.txt")),
-    ).save_pretrained(detector)
-    vision = hf.SamVisionConfig(
-        hidden_size=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        image_size=64,
-        output_channels=32,
-        window_size=2,
-        global_attn_indexes=[0],
-        mlp_dim=32,
-        num_pos_feats=16,
-    )
-    prompt = hf.SamPromptEncoderConfig(hidden_size=32, image_size=64)
-    decoder = hf.SamMaskDecoderConfig(
-        hidden_size=32,
-        mlp_dim=32,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        iou_head_hidden_dim=32,
-    )
-    hf.SamModel(
-        hf.SamConfig(
-            vision_config=vision.to_dict(),
-            prompt_encoder_config=prompt.to_dict(),
-            mask_decoder_config=decoder.to_dict(),
-        )
-    ).save_pretrained(sam)
-    sizes = {
-        "size": {"longest_edge": 64},
-        "pad_size": {"height": 64, "width": 64},
-        "mask_size": {"longest_edge": 16},
-        "mask_pad_size": {"height": 16, "width": 16},
-    }
-    hf.SamProcessor(hf.SamImageProcessor(**sizes)).save_pretrained(sam)
-    return detector, sam
-
-
-def test_the_networks_run_from_their_folders(folders, pictures, monkeypatch):
+def test_the_networks_run_from_their_folders(subject_folders, pictures, monkeypatch):
     from idbench.metrics.extractors import grounded_sam
 
-    segment = GroundedSam(*folders)
+    segment = GroundedSam(*subject_folders)
     # Random weights are sure of nothing: without a threshold the surest box is taken.
     monkeypatch.setattr(grounded_sam, "BOX_THRESHOLD", 0.0)
     monkeypatch.setattr(grounded_sam, "TEXT_THRESHOLD", 0.0)
@@ -116,23 +38,23 @@ def test_the_networks_run_from_their_folders(folders, pictures, monkeypatch):
     np.testing.assert_array_equal(mask, again)
 
 
-def test_a_subject_that_is_not_there_has_no_mask(folders, pictures, monkeypatch):
+def test_a_subject_that_is_not_there_has_no_mask(subject_folders, pictures, monkeypatch):
     from idbench.metrics.extractors import grounded_sam
 
     monkeypatch.setattr(grounded_sam, "BOX_THRESHOLD", 1.0)
-    assert GroundedSam(*folders)(pictures[2], "cat") is None
+    assert GroundedSam(*subject_folders)(pictures[2], "cat") is None
 
 
-def test_a_folder_of_another_network_is_refused(folders, pictures, tmp_path):
+def test_a_folder_of_another_network_is_refused(subject_folders, pictures, tmp_path):
     import shutil
 
     broken = tmp_path / "sam"
-    shutil.copytree(folders[1], broken)
+    shutil.copytree(subject_folders[1], broken)
     config = json.loads((broken / "config.json").read_text())
     config["vision_config"]["num_hidden_layers"] = 2
     (broken / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match="does not fit SamModel"):
-        GroundedSam(folders[0], broken)(pictures[2], "cat")
+        GroundedSam(subject_folders[0], broken)(pictures[2], "cat")
 
 
 def the_middle(image, word):
