@@ -8,9 +8,11 @@ import pytest
 
 from idbench import plots
 from idbench.aggregate import AGGREGATE_FRAME
+from idbench.cli import main
 from idbench.commands.pareto import write_front
 from idbench.fronts import choose_axis, find_fronts, points_csv
-from idbench.records import SCORE_FRAME, Column
+from idbench.records import SCORE_FRAME, Column, Sample, Score, SetScore
+from idbench.store import RunIdentity, RunStore
 
 
 def column(name, higher=True, axis="preservation", fingerprint="f", details="{}"):
@@ -233,3 +235,47 @@ def test_a_front_of_whole_runs_alone_has_no_probability():
         "copy": False, "swap": True, "blur": False,
     }  # fmt: skip
     assert {run.probability for run in found.runs} == {None}
+
+
+def test_fid_is_an_axis_on_the_command_line(tmp_path, capsys):
+    for label, fid, similarity in (("copy", 40.0, 0.9), ("swap", 10.0, 0.3), ("blur", 50.0, 0.5)):
+        identity = RunIdentity(
+            label=label,
+            method={"name": label, "target": label, "args": {}, "fingerprint": {"m": label}},
+            suite={"name": "s", "target": "s", "version": 1, "kind": "single_id", "sha256": "a"},
+            seed_policy="hashed",
+            size=None,
+            environment={},
+        )
+        with RunStore.create(tmp_path / "runs", identity) as store:
+            cases = [f"c{person:016x}" for person in range(6)]
+            store.plan(
+                (Sample(case_id=case, sample=0, seed=0, status="pending"), f"r{case}", 1, {})
+                for case in cases
+            )
+            store.add_columns([KEEP])
+            store.add_scores(
+                Score(
+                    case_id=case,
+                    sample=0,
+                    column=KEEP.name,
+                    fingerprint=KEEP.fingerprint,
+                    value=similarity + 0.01 * place,
+                )
+                for place, case in enumerate(cases)
+            )
+            store.add_set_scores(
+                [SetScore(column=FID, value=fid, inputs="x", n=6, total=6, samples=6, reasons={})]
+            )
+    words = ["pareto", str(tmp_path / "runs"), "--x", "facesim", "--y", "fid"]
+    assert main([*words, "--output", str(tmp_path)]) == 0
+    printed = capsys.readouterr().out
+    # blur is worse than copy in both.
+    assert "  copy, in 100% of resamples" in printed
+    assert "  swap, in 100% of resamples" in printed
+    assert "  blur" not in printed
+    written = io.StringIO((tmp_path / "pareto-s.csv").read_text(encoding="utf-8"))
+    rows = {row["label"]: row for row in csv.DictReader(written)}
+    assert float(rows["swap"]["fid@ibench[inception] mean"]) == 10.0
+    assert rows["blur"]["on_front"] == "false"
+    assert (tmp_path / "pareto-s.png").is_file()
