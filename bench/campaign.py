@@ -19,6 +19,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from idbench.prompts.suites import load_suite
 from idbench.store import RunStore
+from idbench.yaml_text import read_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -169,7 +170,7 @@ def read_campaign(path: Path) -> Campaign:
             message names file and key.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no campaign {path}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

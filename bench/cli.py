@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import Protocol, cast
 
 import idbench
+from idbench.escape import plain
 
 
 class Verb(Protocol):
@@ -103,7 +104,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (LookupError, ValueError, OSError, RuntimeError, ImportError) as error:
         if chosen.debug:
             traceback.print_exc()
-        print(f"idbench {chosen.verb}: error: {error}", file=sys.stderr)
+        # A message may quote what a file of others holds; lines are ours, control characters not.
+        lines = [plain(line) for line in str(error).split("\n")]
+        print(f"idbench {chosen.verb}: error: " + "\n".join(lines), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from here", file=sys.stderr)

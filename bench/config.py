@@ -11,6 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from idbench.executors import RayOptions
 from idbench.method_spec import MethodSpec
+from idbench.yaml_text import read_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 
@@ -143,7 +144,7 @@ def read_config(path: Path | None, flags: Mapping[str, Any]) -> RunConfig:
     values: dict[str, Any] = {}
     if path is not None:
         try:
-            loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+            loaded = read_yaml(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise FileNotFoundError(f"there is no configuration {path}") from None
         except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -10,6 +10,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from idbench.columns import match_column
 from idbench.records import Column
+from idbench.yaml_text import read_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 
@@ -127,7 +128,7 @@ def resolve_rules(config: GateConfig, columns: Sequence[Column], *, where: str) 
 
 def _read(path: Path) -> GateConfig:
     try:
-        loaded = yaml.safe_load(path.read_text(encoding="utf-8"))
+        loaded = read_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise FileNotFoundError(f"there are no rules {path}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -20,6 +20,7 @@ from idbench.methods.wrappers.answers import as_image, sized
 from idbench.prompts.cases import Case
 from idbench.prompts.cases import Reference as CaseReference
 from idbench.records import Sample
+from idbench.redaction import redacted_text
 from idbench.requests import build_request
 
 log = logging.getLogger(__name__)
@@ -205,7 +206,9 @@ def _finish(directory: Path, unit: Unit, result: Answer, seconds: float) -> Samp
         "seconds": seconds,
     }
     if isinstance(result, Failure):
-        return Sample(**common, status="failed", reason=result.reason, detail=result.detail)
+        return Sample(
+            **common, status="failed", reason=result.reason, detail=redacted_text(result.detail)
+        )
     (width, height), png, notes = result
     path = Path("images") / unit.case.case_id / f"{unit.sample:03d}.png"
     write_whole(directory / path, png)

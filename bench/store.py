@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from idbench.canonical import canonical_json, fingerprint
 from idbench.files import StorageError, write_whole
 from idbench.records import SCHEMA_VERSION, SCORE_FRAME, Column, Sample, Score, SetScore
+from idbench.redaction import redacted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -73,6 +74,14 @@ class RunIdentity:
     seed_policy: str
     size: tuple[int, int] | None
     environment: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        """Takes out what must not be recorded, and refuses a suite's name that is a path."""
+        for name in ("label", "method", "suite"):
+            object.__setattr__(self, name, redacted(getattr(self, name)))
+        suite = str(self.suite.get("name", ""))
+        if Path(suite).name != suite or suite in ("", "..") or "\\" in suite:
+            raise RunError(f"{suite!r} is no name of a suite: it must be one name, not a path")
 
     @property
     def key(self) -> str:
@@ -245,7 +254,7 @@ class RunStore:
         )
         return [
             (
-                Sample(**dict(zip(SAMPLE_FIELDS, fields, strict=True))),
+                _sample(fields),
                 identity,
                 multiplicity,
                 json.loads(tags),
@@ -260,7 +269,7 @@ class RunStore:
             f"SELECT {', '.join(SAMPLE_FIELDS)} FROM samples {where} ORDER BY case_id, sample",
             values,
         )
-        return [Sample(**dict(zip(SAMPLE_FIELDS, row, strict=True))) for row in rows]
+        return [_sample(row) for row in rows]
 
     def walk(self, statuses: Sequence[str]) -> Iterator[Sample]:
         """Samples of some statuses in order of case id and sample, in constant memory.
@@ -275,7 +284,7 @@ class RunStore:
         while True:
             rows = self._read(query, (*place, *statuses, WALK_PAGE))
             for row in rows:
-                yield Sample(**dict(zip(SAMPLE_FIELDS, row, strict=True)))
+                yield _sample(row)
             if len(rows) < WALK_PAGE:
                 return
             place = rows[-1][0], rows[-1][1]
@@ -474,6 +483,19 @@ class RunStore:
         if not parts:
             return facts.assign(column="", fingerprint="", value=0.0, reason="").iloc[:0]
         return pd.concat(parts, ignore_index=True)
+
+
+def _sample(fields: Sequence[Any]) -> Sample:
+    """A row of `samples`, whose path must be one of the run: the file may come from others."""
+    sample = Sample(**dict(zip(SAMPLE_FIELDS, fields, strict=True)))
+    if sample.path is not None:
+        parts = sample.path.split("/")
+        if len(parts) < 2 or parts[0] != "images" or {"", ".", ".."} & set(parts):
+            raise RunError(
+                f"sample {sample.sample} of case {sample.case_id!r} has the path {sample.path!r}, "
+                "which is not in the images of its run; do not use this run"
+            )
+    return sample
 
 
 def _connect(path: Path) -> sqlite3.Connection:

@@ -13,7 +13,7 @@ from pathlib import Path
 from idbench.canonical import canonical_json
 from idbench.commands.score import suite_of
 from idbench.commands.table import load_aggregates
-from idbench.escape import spreadsheet
+from idbench.escape import plain, spreadsheet
 from idbench.exporting import WRITERS, export_run
 from idbench.files import write_whole
 from idbench.lm_eval import results_document
@@ -77,10 +77,12 @@ def run(args: argparse.Namespace) -> int:
         except ImportError as error:
             raise RuntimeError("Parquet needs pyarrow: pip install pyarrow") from error
     elif chosen == "json":
-        data = frame.to_json(orient="records", indent=2, force_ascii=False).encode()
+        # Escaped where it may be a terminal that shows it; the data are the same.
+        ascii_only = args.output is None
+        data = frame.to_json(orient="records", indent=2, force_ascii=ascii_only).encode()
     else:
         texts = frame.select_dtypes(exclude="number").columns
-        frame = frame.assign(**{name: frame[name].map(spreadsheet) for name in texts})
+        frame = frame.assign(**{name: frame[name].map(_cell) for name in texts})
         data = frame.to_csv(index=False).encode()
     if args.output:
         write_whole(args.output, data)
@@ -88,6 +90,10 @@ def run(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(data.decode())
     return 0
+
+
+def _cell(text: str) -> str:
+    return spreadsheet(plain(text))
 
 
 def _export_notes(args: argparse.Namespace) -> int:
@@ -111,7 +117,8 @@ def _export_notes(args: argparse.Namespace) -> int:
         write_whole(args.output, text.encode())
         print(f"{len(lines)} notes in {args.output}", file=sys.stderr)
     else:
-        sys.stdout.write(text)
+        for line in lines:
+            print(json.dumps(json.loads(line), separators=(",", ":")))
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import get_args
 from idbench.commands.pareto import steps_of
 from idbench.commands.score import suite_of
 from idbench.commands.table import choose_columns, in_table_order, load_scores
+from idbench.escape import plain
 from idbench.files import write_whole
 from idbench.prompts.sources import data_root
 from idbench.report_data import RunSource, collect
@@ -59,9 +60,9 @@ def run(args: argparse.Namespace) -> int:
         steps=steps_of(directories),
     )
     for line in dict.fromkeys(found.missing_references):
-        print(f"no reference in the report: {line}", file=sys.stderr)
+        print(f"no reference in the report: {plain(line)}", file=sys.stderr)
     for path in copy_pictures(found.pictures, args.output / "images", faces):
-        print(f"no picture in the report, cannot be read: {path}", file=sys.stderr)
+        print(f"no picture in the report, cannot be read: {plain(str(path))}", file=sys.stderr)
     write_whole(args.output / "index.html", render_page(found.document).encode())
     if faces == "blur" and args.faces is None:
         print(

@@ -23,8 +23,9 @@ from idbench.metrics.extractor_entry import ExtractorEntry
 from idbench.metrics.protocol import Features, Item, MetricInfo, Missing, Observation, Role
 
 HERE = Path(__file__).parent
-# The networks of this workload are sums; without torch a worker starts in half the time.
-sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
+if __name__ == "idbench_torture":  # the copy, not this module
+    # The networks of this workload are sums; without torch a worker starts in half the time.
+    sys.modules.setdefault("torch", None)  # type: ignore[arg-type]
 
 
 def due(place: str) -> str | None:

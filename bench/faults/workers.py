@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -61,6 +62,7 @@ def orphaned_workers(session: Session, scene: Path, chance: random.Random, *, ti
     session.slow(True)
     try:
         for _ in range(times):
+            shutil.rmtree(workspace, ignore_errors=True)  # so that there is work for both
             driver = Driver(session.generate(workspace, "--workers", "2"), scene / "log")
             workers = _children(driver.pid, 2)
             time.sleep(chance.uniform(0.0, 3.0))

@@ -32,6 +32,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from idbench.methods.common.yaml_text import read_yaml
 from idbench.methods.protocol import Kind
 
 Source = Literal[
@@ -263,7 +264,7 @@ def read_recipe(text: str, where: str) -> Recipe:
             keys contradict one another; the message names the key.
     """
     try:
-        document = yaml.safe_load(text)
+        document = read_yaml(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not YAML: {error}") from error
     if not isinstance(document, dict):

@@ -40,6 +40,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from idbench.methods.common.yaml_text import read_yaml
 from idbench.methods.protocol import Kind
 
 PACKAGE = "idbench.methods.wrappers"
@@ -183,7 +184,7 @@ def read_mapping(name: str) -> HostedMapping:
             "mapping, or the URL of an OpenAI-compatible service"
         )
     try:
-        document = yaml.safe_load(text)
+        document = read_yaml(text)
         mapping = TypeAdapter(HostedMapping).validate_json(json.dumps(document))
     except yaml.YAMLError as error:
         raise ValueError(f"{name} is not YAML: {error}") from error

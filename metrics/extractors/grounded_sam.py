@@ -86,9 +86,11 @@ class GroundedSam:
         if self._loaded is None:
             self._loaded = (
                 self._model(GroundingDinoForObjectDetection, self._detector_folder),
-                GroundingDinoProcessor.from_pretrained(self._detector_folder),
+                GroundingDinoProcessor.from_pretrained(
+                    self._detector_folder, local_files_only=True
+                ),
                 self._model(SamModel, self._segmenter_folder),
-                SamProcessor.from_pretrained(self._segmenter_folder),
+                SamProcessor.from_pretrained(self._segmenter_folder, local_files_only=True),
             )
         return self._loaded
 

@@ -132,4 +132,4 @@ def _write_adapter(recipe: Recipe, weights: Path, base: Path) -> None:
 
 
 def _unet(base: Path) -> Any:
-    return diffusers.UNet2DConditionModel.from_pretrained(base / "unet")
+    return diffusers.UNet2DConditionModel.from_pretrained(base / "unet", local_files_only=True)

@@ -1,7 +1,9 @@
 """Sources of the Hugging Face hub from a stand-in on this machine: pinned, verified, recorded."""
 
+import contextlib
 import hashlib
 import http.server
+import importlib
 import io
 import json
 import threading
@@ -22,6 +24,10 @@ def _online(monkeypatch):
     pytest.importorskip("huggingface_hub")
     # read once, at import, from a variable that keeps other tests off the network
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    # Newer versions ask the public hub, whatever the mirror, which programs are known to call it.
+    with contextlib.suppress(ImportError):
+        module = importlib.import_module("huggingface_hub.utils._detect_agent")
+        monkeypatch.setattr(module, "_registry", module._EMPTY_REGISTRY)
 
 
 @pytest.fixture
