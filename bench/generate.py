@@ -1,6 +1,5 @@
 """A method over a suite: images and records; resumable at every sample."""
 
-import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,8 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
-
-import numpy as np
 
 from idbench.batch_sizes import AUTO_ON_CPU, AUTO_ON_DEVICE, BatchMemory, BatchSearch
 from idbench.canonical import fingerprint
@@ -19,15 +16,14 @@ from idbench.executors import RayOptions, run_batches
 from idbench.generation_worker import Batch, Generator, Unit, Units, close
 from idbench.method_spec import MethodSpec
 from idbench.methods.protocol import Method
-from idbench.metrics.images import sha256_of
 from idbench.progress import Progress
-from idbench.prompts.cases import Case, Reference, hashed_seed
+from idbench.prompts.cases import Case, hashed_seed
 from idbench.prompts.materialise import materialise
 from idbench.prompts.suites import Suite
 from idbench.prompts.tags import case_tags
 from idbench.recording import Recorder
 from idbench.records import Sample
-from idbench.requests import distractors
+from idbench.remaining import Remaining
 from idbench.store import SHARDS, RunIdentity, RunStore
 from idbench.work_queue import never
 
@@ -146,9 +142,9 @@ def generate(
                 plan(store, suite, _chosen(suite, options), there)
             runs.append(_Run(number, spec, method, store, suite, options, memory, workspace))
             close(method)
-        _collect(runs, options)
-        todo = [run.todo() for run in runs]
-        kept = [run.store.counts()["ok"] - run.lost for run in runs]
+        _collect(runs, options, again=True)
+        todo = [run.look() for run in runs]
+        kept = [run.store.counts()["ok"] - len(run.remaining.gone) for run in runs]
         made, failed = [0] * len(runs), [0] * len(runs)
         with Progress("generate", sum(todo), "images") as progress, Recorder() as recorder:
             results = run_batches(
@@ -172,7 +168,11 @@ def generate(
                 made[result.run] += sum(sample.status == "ok" for sample in result.samples)
                 failed[result.run] += sum(sample.status == "failed" for sample in result.samples)
                 progress.advance(len(result.samples))
-        _collect(runs, options)
+        _collect(runs, options, again=False)
+        for run in runs:
+            lost = made[run.number] + kept[run.number] - run.store.counts()["ok"]
+            made[run.number] -= lost  # on nodes that are gone
+            failed[run.number] += lost
         if options.stop():
             raise KeyboardInterrupt
         return [
@@ -211,11 +211,11 @@ def _chosen(suite: Suite, options: GenerateOptions) -> Iterator[Case]:
             yield case
 
 
-def _collect(runs: "Sequence[_Run]", options: GenerateOptions) -> None:
+def _collect(runs: "Sequence[_Run]", options: GenerateOptions, *, again: bool) -> None:
     if options.ray is not None and options.node_store is not None:
         from idbench.ray_collection import collect
 
-        collect([(run.store, run.directory) for run in runs], options.ray)
+        collect([(run.store, run.directory) for run in runs], options.ray, again=again)
 
 
 def shard_of(case_id: str, count: int) -> int:
@@ -331,48 +331,25 @@ class _Run:
             }
         )
         self.search = _search(options, method, memory, self.memory_key)
-        self.lost = 0
-        self._lost: set[tuple[str, int]] = set()
-        self._only: set[str] | None = None
-        if options.limit:
-            self._only = {case.case_id for case in _chosen(suite, options)}
 
-    def todo(self) -> int:
+    def look(self) -> int:
         """How many samples are to be made; finds the images that are gone from the folder."""
-        doubted = self.store.doubted() if self._options.retry_failed else set()
-        self._lost = {
-            (sample.case_id, sample.sample)
-            for sample in self.store.walk(("ok",))
-            if sample.path
-            and not _is_there(
-                self.store.directory / sample.path,
-                sample.sha256 if (sample.case_id, sample.sample) in doubted else None,
-            )
-        }
-        self.lost = len(self._lost)
-        if self._only is not None:
-            return sum(1 for _ in self._samples())
-        counts = self.store.counts()
-        again = counts["failed"] if self._options.retry_failed else 0
-        return counts["pending"] + again + self.lost
+        options, chosen = self._options, None
+        if options.limit:
+            chosen = {case.case_id for case in _chosen(self._suite, options)}
+        self.remaining = Remaining(
+            self.store,
+            self._suite,
+            only=chosen,
+            retry_failed=options.retry_failed,
+            distractor=self._distractor,
+        )
+        return self.remaining.count()
 
     def batches(self) -> Iterator[Batch]:
         """What is left, in batches of the size that is right by then."""
         units: list[Unit] = []
-        repeated: set[int] | None = None
-        others: dict[str, Reference] = {}
-        for sample in self._samples():
-            if repeated is None:  # asked for only when there is something to make
-                repeated = _repeated_aliases(self._suite)
-                others = distractors(self._suite.cases) if self._distractor else {}
-            case = self._suite.case(sample.case_id)
-            unit = Unit(
-                case=case,
-                sample=sample.sample,
-                seed=sample.seed,
-                alias="" if _alias_number(case.alias) in repeated else case.alias,
-                distractor=others.get(sample.case_id),
-            )
+        for unit in self.remaining.units():
             units.append(unit)
             if len(units) >= self.search.size:
                 yield self._batch(units)
@@ -382,23 +359,6 @@ class _Run:
 
     def _batch(self, units: Sequence[Unit]) -> Batch:
         return Batch(run=self.number, spec=self._spec, directory=self.directory, units=tuple(units))
-
-    def _samples(self) -> Iterator[Sample]:
-        statuses = ["pending"] + (["failed"] if self._options.retry_failed else [])
-        statuses += ["ok"] if self._lost else []
-        for sample in self.store.walk(statuses):
-            if self._only is not None and sample.case_id not in self._only:
-                continue
-            if sample.status != "ok" or (sample.case_id, sample.sample) in self._lost:
-                yield sample
-
-
-def _is_there(path: Path, sha256: str | None) -> bool:
-    """Whether an image has bytes; with `sha256`, whether they are those that were recorded."""
-    try:
-        return path.stat().st_size > 0 and (sha256 is None or sha256_of(path) == sha256)
-    except OSError:
-        return False
 
 
 def _search(options: GenerateOptions, method: Method, memory: BatchMemory, key: str) -> BatchSearch:
@@ -410,14 +370,3 @@ def _search(options: GenerateOptions, method: Method, memory: BatchMemory, key: 
     most = AUTO_ON_CPU if on_cpu else AUTO_ON_DEVICE
     most = min(most, allowed or most)
     return memory.search(key, start=most if on_cpu else 1, most=most)
-
-
-def _alias_number(alias: str) -> int:
-    return int.from_bytes(hashlib.blake2b(alias.encode(), digest_size=8).digest(), "big")
-
-
-def _repeated_aliases(suite: Suite) -> set[int]:
-    """Numbers of the aliases that several cases have; eight bytes of memory per case."""
-    numbers = np.fromiter((_alias_number(case.alias) for case in suite.cases), dtype=np.uint64)
-    unique, counts = np.unique(numbers, return_counts=True)
-    return {int(number) for number in unique[counts > 1]}

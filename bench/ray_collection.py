@@ -22,20 +22,20 @@ PIECE = 64 * 1024  # bytes; Ray puts replies above 100 KiB into the object store
 PATHS_AT_ONCE = 1000
 
 
-def collect(stores: Sequence[tuple[RunStore, Path]], options: RayOptions) -> int:
+def collect(stores: Sequence[tuple[RunStore, Path]], options: RayOptions, *, again: bool) -> None:
     """Fetches the images that runs have recorded and do not hold, from the folder on each node.
 
-    An image that no node has, or has with other bytes, is planned again. Returns how many are.
+    An image that no node has, or has with other bytes, is planned again if `again`, else recorded
+    as failed, with the reason "lost_with_node".
 
     Raises:
         StorageError: If the disk refuses; what was fetched stays.
     """
     missing = [(store, folder, sample) for store, folder in stores for sample in _absent(store)]
     if not missing:
-        return 0
+        return
     ray = connect(options)
     nodes = [_files_of(ray, node["NodeID"]) for node in ray.nodes() if node["Alive"]]
-    lost = 0
     with Progress("collect", len(missing), "images") as progress:
         for start in range(0, len(missing), PATHS_AT_ONCE):
             chunk = missing[start : start + PATHS_AT_ONCE]
@@ -52,14 +52,12 @@ def collect(stores: Sequence[tuple[RunStore, Path]], options: RayOptions) -> int
                     None,
                 )
                 if data is None:
-                    lost += 1
-                    store.record([_planned(sample)])
+                    store.record([_planned(sample) if again else _lost(sample)])
                 else:
                     write_whole(store.directory / str(sample.path), data)
                 progress.advance()
     for node in nodes:
         ray.kill(node)
-    return lost
 
 
 def _absent(store: RunStore) -> list[Sample]:
@@ -71,6 +69,11 @@ def _planned(sample: Sample) -> Sample:
     return replace(
         sample, status="pending", path=None, sha256=None, width=None, height=None, seconds=None
     )
+
+
+def _lost(sample: Sample) -> Sample:
+    detail = "the node that made it is gone, or its file there is damaged"
+    return replace(_planned(sample), status="failed", reason="lost_with_node", detail=detail)
 
 
 def _files_of(ray: Any, node: str) -> Any:

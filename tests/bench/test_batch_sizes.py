@@ -1,5 +1,6 @@
 """The search for the largest batch: expected sizes are worked out by hand from the limit."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -122,3 +123,35 @@ def test_a_settled_search_is_remembered(tmp_path: Path) -> None:
 def test_a_damaged_memory_costs_a_search(tmp_path: Path, text: str) -> None:
     (tmp_path / "batch_sizes.json").write_text(text)
     assert BatchMemory(tmp_path).search("method", start=1, most=64).size == 1
+
+
+HUNGRY_ON_A_GPU = """
+    import torch
+
+    class Method:
+        def __init__(self, device="cuda"):
+            self.device = device
+
+        def generate(self, requests):
+            _, total = torch.cuda.mem_get_info()
+            each = int(0.4 * total)  # two fit, three do not
+            held = [torch.empty(each, dtype=torch.uint8, device=self.device) for _ in requests]
+            assert len(held) == len(requests)
+            return [request.references[0].image for request in requests]
+"""
+
+
+@pytest.mark.gpu
+def test_the_memory_of_a_gpu_is_found(
+    pictures: Suite, method_file: Callable[[str], str], tmp_path: Path
+) -> None:
+    torch = pytest.importorskip("torch")
+    if not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+    spec = MethodSpec(name=method_file(HUNGRY_ON_A_GPU))
+    options = GenerateOptions(
+        workspace=tmp_path / "runs", data_root=tmp_path / "data", device="cuda"
+    )
+    (done,) = generate(pictures, [spec], options)
+    assert (done.made, done.failed) == (6, 0)
+    assert list(json.loads((tmp_path / "runs" / "batch_sizes.json").read_text()).values()) == [2]

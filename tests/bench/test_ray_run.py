@@ -85,6 +85,35 @@ def test_images_on_nodes_are_collected(pictures: Suite, tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("cluster")
+def test_images_lost_with_their_node_are_failures(
+    pictures: Suite, method_file: Callable[[str], str], tmp_path: Path
+) -> None:
+    """A method that damages, on its node, the image that it made first."""
+    name = method_file(DAMAGING.format(node=str(tmp_path / "node")))
+    kept = options(
+        tmp_path, "runs", ray=RayOptions(), node_store=tmp_path / "node", workers=1, batch_size=1
+    )
+    (done,) = generate(pictures, [MethodSpec(name=name)], kept)
+    assert (done.made, done.failed, done.all_failed) == (5, 1, 1)
+    (lost,) = [sample for sample in rows(done.directory) if sample.status == "failed"]
+    assert lost.reason == "lost_with_node"
+    (again,) = generate(pictures, [MethodSpec(name=name)], replace(kept, retry_failed=True))
+    assert (again.made, again.kept, again.all_failed) == (1, 5, 0)
+
+
+DAMAGING = """
+    from pathlib import Path
+
+    class Method:
+        def generate(self, requests):
+            made = sorted(Path({node!r}).rglob("*.png"))
+            if len(made) == 1:
+                made[0].write_bytes(b"torn")
+            return [request.references[0].image for request in requests]
+"""
+
+
+@pytest.mark.usefixtures("cluster")
 def test_pieces_of_large_images_are_joined(tmp_path: Path) -> None:
     import ray
 
