@@ -217,13 +217,13 @@ def test_whole_graph_compiles_without_a_break(reference, two_blocks):
 
 
 def test_a_deep_transformer_compiles_block_by_block(reference):
-    # eleven points, more than the graphs that one piece of code may have; the released depth has 20
-    transformer, injector = narrow(reference, 19, 1)
-    assert len(injector.pulid_ca) == 11
+    # nine points, one more than the graphs a piece of code may have; the released depth has 20
+    transformer, injector = narrow(reference, 15, 1)
+    assert len(injector.pulid_ca) == 9
     identity = injector.prepare(reference["in.id"])
 
     def outputs():
-        for weight in (None, 1.0, 0.5):
+        for weight in (None, 1.0):
             injector.use(None if weight is None else identity, weight or 1.0)
             yield forward(transformer, reference)
 

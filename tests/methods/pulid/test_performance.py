@@ -14,7 +14,7 @@ from idbench.methods.pulid.pipeline import ConstantWeight
     ("module", "names"),
     [
         (pulid, ["PuLID-FLUX"]),
-        (editid, ["EditID", "PuLID-FLUX"]),
+        pytest.param(editid, ["EditID", "PuLID-FLUX"], marks=pytest.mark.slow),
         (editidv2, ["released", "paper"]),
     ],
 )
