@@ -11,6 +11,7 @@ import yaml
 from PIL import Image
 
 from idbench.cli import main
+from idbench.exporting import WRITERS
 from idbench.metrics import registry
 from idbench.metrics.extractor_entry import ExtractorEntry
 from idbench.prompts.files import sha256_of
@@ -21,6 +22,7 @@ from idbench.prompts.sources import folder_source
 # Clears a screen, rings, reorders, ends a line, a cell and a string, is a formula and markup.
 HOSTILE = (
     '=HYPERLINK("http://x","y")|`a`\x1b[2J\x1b]0;t\x07\r\n\u202etxt\u2066\u200b\x9b31m'
+    "/../../../x/..\\..\\"
     "</td></script><script>alert(1)</script><img src=x onerror=alert(1)>\\input{/etc/passwd}%$#&_^~"
 )
 FORMULAS = ("=", "+", "-", "@", "\t", "\r")
@@ -137,6 +139,22 @@ def test_exports(workspace: Path, capfd: pytest.CaptureFixture[str], tmp_path: P
     said(capfd, "export", str(workspace), "--notes")
     said(capfd, "export", str(workspace), "--output", str(tmp_path / "scores.csv"))
     cells_are_no_formulas((tmp_path / "scores.csv").read_text())
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_layouts_of_others_stay_in_their_folder(
+    layout: str, workspace: Path, capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    before = set(tmp_path.rglob("*"))
+    target = tmp_path / "out" / "here"
+    code = main(["export", layout, runs(workspace)[1], "--output", str(target)])
+    said_of_it = capfd.readouterr()
+    assert code in (0, 2)  # a layout may not be able to hold such a case
+    for line in (said_of_it.out + said_of_it.err).split("\n"):
+        assert line.isprintable(), line
+    for path in set(tmp_path.rglob("*")) - before:
+        assert path == tmp_path / "out" or target in (path, *path.parents), path
+        assert path.name.isprintable()
 
 
 def test_comparisons_baselines_and_gates(
