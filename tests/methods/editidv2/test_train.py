@@ -154,6 +154,17 @@ def test_the_variants_train(tmp_path, write_config, variant):
     assert all(np.isfinite(values).all() for values in seen.values())
 
 
+@pytest.fixture
+def other_precision():
+    """Accelerate keeps the precision of a process in a global."""
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    yield
+    AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.mark.usefixtures("other_precision")
 def test_frozen_networks_in_half_precision_train_weights_in_float32(
     tmp_path, write_config, training_weights
 ):
