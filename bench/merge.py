@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from idbench.features import SCHEMA
 from idbench.files import StorageError
 from idbench.progress import Progress
 from idbench.records import Sample, Score
@@ -133,14 +134,25 @@ def _merge_features(source: Path, target: Path) -> None:
     path = source / "features.sqlite"
     if not path.exists():
         return
-    with contextlib.closing(sqlite3.connect(target / "features.sqlite", timeout=60.0)) as database:
-        database.execute("ATTACH ? AS part", (str(path),))
-        with database:
-            create = database.execute(
-                "SELECT sql FROM part.sqlite_master WHERE name = 'features'"
-            ).fetchone()[0]
-            if not database.execute(
-                "SELECT 1 FROM main.sqlite_master WHERE name = 'features'"
-            ).fetchone():
-                database.execute(create)
-            database.execute("INSERT OR IGNORE INTO features SELECT * FROM part.features")
+    joined = target / "features.sqlite"
+    try:
+        with contextlib.closing(sqlite3.connect(joined, timeout=60.0)) as database:
+            database.executescript(SCHEMA)
+            database.execute("ATTACH ? AS part", (str(path),))
+            known = "SELECT 1 FROM part.sqlite_master WHERE name = 'features'"
+            if database.execute(known).fetchone() is None:
+                return  # killed before its first features
+            with database:
+                database.execute(
+                    "INSERT OR IGNORE INTO features (input, extractor, data, reason, detail) "
+                    "SELECT input, extractor, data, reason, detail FROM part.features"
+                )
+    except sqlite3.OperationalError as error:
+        raise StorageError(
+            f"cannot join {path} to {joined}: {error}; merge again when there is room"
+        ) from error
+    except sqlite3.DatabaseError as error:
+        raise StorageError(
+            f"cannot join {path} to {joined}, one of them is damaged ({error}); they are only "
+            "caches: delete the damaged one and merge again"
+        ) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 from idbench.faults.checks import complete, nothing_lost, recorded
 from idbench.faults.damage import forget_scores
 from idbench.faults.driver import Driver
-from idbench.faults.session import FaultError, Session
+from idbench.faults.session import FaultError, Session, SkippedError
 
 PATIENCE = 20.0  # seconds; a worker needs some to start on a busy machine
 GENERATION = ("kill", "hang", "memory", "text", "nan", "nothing", "count")
@@ -57,7 +57,10 @@ def orphaned_workers(session: Session, scene: Path, chance: random.Random, *, ti
 
     Raises:
         FaultError: If a worker outlives its driver by seconds, or a table is another in the end.
+        SkippedError: If this system does not list the children of a process.
     """
+    if not Path("/proc/self/task").is_dir():
+        raise SkippedError("the children of a process are listed on Linux only")
     workspace = scene / "runs"
     session.slow(True)
     try:

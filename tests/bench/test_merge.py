@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from idbench.files import StorageError
 from idbench.generate import GenerateOptions, generate, shard_of
 from idbench.merge import MergeConflictError, merge
 from idbench.method_spec import MethodSpec
@@ -112,3 +113,13 @@ def test_an_image_goes_before_a_failure(pictures: Suite, tmp_path: Path) -> None
         with RunStore.open(find_runs([target])[0]) as store:
             assert len(store.samples("ok")) == 6
         shutil.rmtree(target)
+
+
+def test_damaged_features_of_a_shard_are_named(pictures: Suite, tmp_path: Path) -> None:
+    part = make(pictures, tmp_path, (1, 2))
+    shared = part.parent.parent
+    (shared / "features.sqlite").write_bytes(b"not a database, but as long as one" * 40)
+    with pytest.raises(StorageError, match=r"features\.sqlite.*only caches"):
+        merge(tmp_path / "runs", [part])
+    (shared / "features.sqlite").write_bytes(b"")  # killed before its first features
+    assert merge(tmp_path / "runs", [part])

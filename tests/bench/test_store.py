@@ -191,6 +191,35 @@ def test_a_damaged_database_is_named(tmp_path: Path) -> None:
         RunStore.open(path.parent)
 
 
+@pytest.mark.parametrize("lost", [1, 2, 100, 4096])
+def test_a_database_that_lost_its_end_is_named(tmp_path: Path, lost: int) -> None:
+    # SQLite itself reads the rest of a cut page as zeros.
+    with RunStore.create(tmp_path, IDENTITY) as store:
+        store.plan(planned(f"c{number:016x}") for number in range(200))
+        path = store.directory / "run.sqlite"
+    path.write_bytes(path.read_bytes()[:-lost])
+    with pytest.raises(RunError, match=r"run\.sqlite is damaged.*move .* away"):
+        RunStore.open(path.parent)
+
+
+@pytest.mark.parametrize("left", [0, 1, 100])
+def test_a_database_that_is_empty_beside_images_is_named(tmp_path: Path, left: int) -> None:
+    with RunStore.create(tmp_path, IDENTITY) as store:
+        path = store.directory / "run.sqlite"
+    path.write_bytes(path.read_bytes()[:left])
+    (path.parent / "images").mkdir()
+    with pytest.raises(RunError, match=r"run\.sqlite is damaged: it is empty"):
+        RunStore.open(path.parent)
+
+
+def test_a_run_that_was_killed_before_its_plan_is_opened(tmp_path: Path) -> None:
+    with RunStore.create(tmp_path, IDENTITY) as store:
+        path = store.directory / "run.sqlite"
+    path.write_bytes(b"")
+    with RunStore.open(path.parent) as store:
+        assert store.samples() == []
+
+
 def test_a_folder_without_runs_is_named(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"has a run\.json"):
         find_runs([tmp_path])
