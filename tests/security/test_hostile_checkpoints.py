@@ -90,6 +90,13 @@ def packaged(path: Path) -> object:
     return load_weights(PNet(), Exchanged("mtcnn", "pnet.lz4", "0" * 64))
 
 
+def infuse(path: Path) -> object:
+    """InfiniteYou's face network, the first of its two files."""
+    module = import_module("idbench.methods.recipes.infuse")
+    config: Any = SimpleNamespace(recogniser_weights="face", recogniser_name=path.name)
+    return module.load_infuse(config, {"face": path.parent}, "cpu", torch.float32)
+
+
 def diffusers_folder(path: Path) -> object:
     """A network of diffusers whose weights are a pickle."""
     import diffusers
@@ -129,6 +136,7 @@ LOADERS: dict[str, Callable[[Path], object]] = {
     "methods/pulid/faces.py": call("methods.pulid.faces", "RetinaFaceResNet50"),
     "methods/pulid/faces.py BiSeNet": call("methods.pulid.faces", "BiSeNetParser"),
     "methods/pulid/weights.py": call("methods.pulid.weights", "load_tower"),
+    "methods/recipes/infuse.py": infuse,
     "methods/recipes/ip_adapters.py": call("methods.recipes.ip_adapters", "_keys"),
     "methods/recipes/photomaker.py": photomaker,
     "methods/recipes/pipelines.py": diffusers_folder,
