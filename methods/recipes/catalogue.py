@@ -31,6 +31,8 @@ RECIPES: tuple[str, ...] = (
     "ip-adapter-flux",
     "instantid",
     "photomaker-v2",
+    "infiniteyou-aes",
+    "infiniteyou-sim",
     "flux-kontext",
     "flux-redux",
     "flux2",
@@ -42,8 +44,6 @@ RECIPES: tuple[str, ...] = (
 # Methods of others, each programs/<name>.yaml.
 PROGRAMS: tuple[str, ...] = (
     "pulid-sdxl",
-    "infiniteyou-aes",
-    "infiniteyou-sim",
     "dreamo",
     "uno",
     "umo",
@@ -78,8 +78,10 @@ NAMES = {
     "sdxl": "base:sdxl",
     "instantid": "instantid",
     "photomaker-v2": "photomaker-v2",
+    "infiniteyou-aes": "infiniteyou-aes",
+    "infiniteyou-sim": "infiniteyou-sim",
 }
-NATIVE = ("instantid", "photomaker-v2")
+NATIVE = ("instantid", "photomaker-v2", "infiniteyou-aes", "infiniteyou-sim")
 
 
 def recipe_text(name: str) -> tuple[str, str]:

@@ -62,6 +62,7 @@ class Inputs:
             "image": self.pictures[0] if self.pictures else None,
             "images": self.pictures or None,
             "images_nested": [self.pictures] if self.pictures else None,
+            "black": Image.new("RGB", (self.width, self.height)),
             "box_masks": self.masks(),
             "boxes": [list(box) for box in self.boxes if box is not None] or None,
             "class_word": self.references[0].class_word if self.references else None,

@@ -18,6 +18,11 @@ from idbench.methods.protocol import Capabilities, Failure, Request
 from idbench.methods.recipes import ip_adapters
 from idbench.methods.recipes import weights as files
 from idbench.methods.recipes.catalogue import recipe_text
+from idbench.methods.recipes.infuse import (
+    InfuseIdentity,
+    controlnet_reading_identity,
+    load_infuse,
+)
 from idbench.methods.recipes.inputs import Inputs, UnusableRequestError, read_request
 from idbench.methods.recipes.landmarks import draw_landmarks, fitted
 from idbench.methods.recipes.photomaker import photomaker_arguments
@@ -158,6 +163,14 @@ class DiffusersMethod:
         )
         return InsightFaces(detector, recogniser, device=self._device)
 
+    @cached_property
+    def _infuse(self) -> InfuseIdentity | None:
+        """InfiniteYou's networks; None where the recipe has none."""
+        if self.recipe.infuse is None:
+            return None
+        dtype = getattr(torch, self._dtype)
+        return load_infuse(self.recipe.infuse, self._folders, self._device, dtype)
+
     def _answer(self, request: Request) -> Image.Image | Failure:
         try:
             inputs = read_request(self.recipe, request, self.recipe.size)
@@ -185,10 +198,19 @@ class DiffusersMethod:
             arguments |= self._photomaker(arguments.pop("negative_prompt", ""), inputs, faces)
         generator = torch.Generator("cpu").manual_seed(seed)
         # Floating values, so that what is no number is not rounded to one.
-        with quiet_libraries(), self._controlnet(arguments):  # they say the same of every image
+        with (
+            quiet_libraries(),
+            self._controlnet(arguments, faces),
+        ):  # they say the same of every image
             return pipe(**arguments, generator=generator, output_type="np").images[0]
 
-    def _controlnet(self, arguments: Mapping[str, Any]) -> AbstractContextManager[None]:
+    def _controlnet(
+        self, arguments: Mapping[str, Any], faces: Faces
+    ) -> AbstractContextManager[None]:
+        """In which the ControlNet, if it is one for identities, is given the identity."""
+        if self._infuse is not None:
+            picture, face = faces[0]
+            return controlnet_reading_identity(self.pipeline, self._infuse(picture, face))
         adapter = self.recipe.ip_adapter
         if adapter is None or not adapter.controlnet_reads_tokens:
             return nullcontext()

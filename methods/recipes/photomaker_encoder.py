@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from idbench.methods.common.perceiver import PerceiverAttention, feed_forward
 from idbench.methods.common.state_dicts import load_strictly
+from idbench.methods.recipes.perceiver_resampler import PerceiverResampler, count_after
 
 HEAD_WIDTH = 128  # of the perceiver
 CLIP_HEAD_WIDTH = 64  # of ViT-L/14
@@ -52,33 +52,6 @@ class FuseModule(nn.Module):
         return fused
 
 
-class PerceiverResampler(nn.Module):
-    """Tokens that attend to the patches of a picture."""
-
-    def __init__(self, width: int, patch_width: int, heads: int, depth: int) -> None:
-        """Makes the layers."""
-        super().__init__()
-        self.proj_in = nn.Linear(patch_width, width)
-        self.proj_out = nn.Linear(width, width)
-        self.norm_out = nn.LayerNorm(width)
-        self.layers = nn.ModuleList(
-            nn.ModuleList(
-                [PerceiverAttention(width, heads=heads, head_width=HEAD_WIDTH), feed_forward(width)]
-            )
-            for _ in range(depth)
-        )
-
-    def forward(self, tokens: Tensor, patches: Tensor) -> Tensor:
-        """(n, tokens, width) and (n, patches, patch width) to (n, tokens, width)."""
-        context = self.proj_in(patches)
-        for layer in self.layers:
-            attention, forward = layer.children()
-            tokens = attention(context, tokens) + tokens
-            tokens = forward(tokens) + tokens
-        out: Tensor = self.norm_out(self.proj_out(tokens))
-        return out
-
-
 class QFormerPerceiver(nn.Module):
     """A face embedding to tokens, refined by the patches of its photo."""
 
@@ -99,7 +72,14 @@ class QFormerPerceiver(nn.Module):
             nn.Linear(face, hidden), nn.GELU(), nn.Linear(hidden, tokens * width)
         )
         self.token_norm = nn.LayerNorm(width)
-        self.perceiver_resampler = PerceiverResampler(width, patch_width, heads, depth)
+        self.perceiver_resampler = PerceiverResampler(
+            inputs=patch_width,
+            width=width,
+            outputs=width,
+            heads=heads,
+            head_width=HEAD_WIDTH,
+            depth=depth,
+        )
 
     def forward(self, face_embeds: Tensor, patches: Tensor) -> Tensor:
         """(n, face) and (n, patches, patch width) to (n, tokens, width)."""
@@ -178,7 +158,7 @@ def _empty(state: Mapping[str, Tensor]) -> IDEncoder:
         hidden_size=hidden,
         intermediate_size=state["vision_model.encoder.layers.0.mlp.fc1.weight"].shape[0],
         num_attention_heads=hidden // CLIP_HEAD_WIDTH,
-        num_hidden_layers=_count(state, "vision_model.encoder.layers."),
+        num_hidden_layers=count_after(state, "vision_model.encoder.layers."),
         patch_size=patch_size,
         image_size=patch_size * round((places.shape[0] - 1) ** 0.5),
         projection_dim=state["visual_projection.weight"].shape[0],
@@ -194,11 +174,6 @@ def _empty(state: Mapping[str, Tensor]) -> IDEncoder:
         width=width,
         patch_width=state[f"{name}.perceiver_resampler.proj_in.weight"].shape[1],
         heads=state[f"{layers}0.0.to_q.weight"].shape[0] // HEAD_WIDTH,
-        depth=_count(state, layers),
+        depth=count_after(state, layers),
     )
     return IDEncoder(clip, perceiver, state["visual_projection_2.weight"].shape[0])
-
-
-def _count(state: Mapping[str, Tensor], prefix: str) -> int:
-    """How many numbers follow a prefix."""
-    return len({key[len(prefix) :].split(".")[0] for key in state if key.startswith(prefix)})

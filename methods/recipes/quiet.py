@@ -20,6 +20,8 @@ def quiet_libraries() -> Iterator[None]:
         with warnings.catch_warnings():
             # Schedulers of diffusers convert tensors in a way that numpy 2 deprecates.
             warnings.filterwarnings("ignore", "__array__ implementation", DeprecationWarning)
+            # Its ControlNet for FLUX uses a name of its own that it deprecates.
+            warnings.filterwarnings("ignore", "`FluxPosEmbed` is deprecated", FutureWarning)
             yield
     finally:
         for library, (verbosity, bars) in zip(libraries, before, strict=True):

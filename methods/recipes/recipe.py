@@ -46,6 +46,7 @@ Source = Literal[
     "images_nested",  # [[...]]: the same for a batch of one prompt
     "face_embeds",  # faces of the references, as an IP-Adapter-FaceID takes them
     "landmarks",  # InstantID's picture of five points of the face
+    "black",  # a black picture of width x height
     "box_masks",  # where each reference belongs, as an IP-Adapter takes it; several people only
     "boxes",  # (x0, y0, x1, y1) in [0, 1] of each person
     "class_word",  # what the first reference shows, such as "dog"
@@ -144,6 +145,18 @@ class PhotoMaker:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Infuse:
+    """InfiniteYou's resampler and facexlib's ArcFace; their tokens are the ControlNet's text."""
+
+    __pydantic_config__ = _STRICT
+
+    weights: str
+    weight_name: str
+    recogniser_weights: str
+    recogniser_name: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Lora:
     """A LoRA file, and how much of it."""
 
@@ -205,6 +218,7 @@ class Recipe:
         scheduler: In place of that of the folder.
         ip_adapter: An IP-Adapter.
         photomaker: A PhotoMaker v2; it takes the place of an input for the prompt.
+        infuse: InfiniteYou's identity, for a FLUX pipeline with a ControlNet.
         face_models: Key in `weights` of the insightface networks, if faces are embedded: the
             detector is its first file, the recogniser the next.
         loras: LoRA files, applied in order.
@@ -235,6 +249,7 @@ class Recipe:
     scheduler: Scheduler | None = None
     ip_adapter: IPAdapter | None = None
     photomaker: PhotoMaker | None = None
+    infuse: Infuse | None = None
     face_models: str | None = None
     loras: tuple[Lora, ...] = ()
     prior: Prior | None = None
@@ -248,7 +263,8 @@ class Recipe:
     def uses_references(self) -> bool:
         """Whether references move pixels."""
         sources = {*self.inputs.values(), *(self.prior.inputs.values() if self.prior else ())}
-        return self.photomaker is not None or bool(FROM_REFERENCES & sources)
+        own = self.photomaker is not None or self.infuse is not None
+        return own or bool(FROM_REFERENCES & sources)
 
     @property
     def is_edit(self) -> bool:
@@ -292,6 +308,8 @@ def _contradictions(recipe: Recipe) -> list[str]:
         **{f"components.{name}": part.weights for name, part in recipe.components.items()},
         "ip_adapter": recipe.ip_adapter.weights if recipe.ip_adapter else None,
         "photomaker": recipe.photomaker.weights if recipe.photomaker else None,
+        "infuse": recipe.infuse.weights if recipe.infuse else None,
+        "infuse.recogniser": recipe.infuse.recogniser_weights if recipe.infuse else None,
         "face_models": recipe.face_models,
         **{f"loras.{index}": lora.weights for index, lora in enumerate(recipe.loras)},
         "prior": recipe.prior.weights if recipe.prior else None,
@@ -308,9 +326,12 @@ def _contradictions(recipe: Recipe) -> list[str]:
     embeds_faces = "face_embeds" in recipe.inputs.values()
     if embeds_faces != (adapter is not None and adapter.face != "none"):
         faults.append("ip_adapter.face and an input from face_embeds belong together")
-    wants_faces = bool(FROM_FACES & set(recipe.inputs.values())) or recipe.photomaker is not None
+    own = recipe.photomaker is not None or recipe.infuse is not None
+    wants_faces = bool(FROM_FACES & set(recipe.inputs.values())) or own
     if wants_faces != (recipe.face_models is not None):
-        faults.append("face_models belongs to photomaker and to inputs from face_embeds, landmarks")
+        faults.append(
+            "face_models belongs to photomaker, infuse and inputs from face_embeds, landmarks"
+        )
     if recipe.photomaker is not None and "prompt" in recipe.inputs.values():
         faults.append("photomaker gives the pipeline its prompt; leave the input out")
     several = {"multi_id", "multi_subject"} & set(recipe.kinds)

@@ -47,6 +47,8 @@ def _faults(recipe: Recipe) -> Iterable[str]:
         return
     if recipe.photomaker is not None and recipe.pipeline != "StableDiffusionXLPipeline":
         yield f"photomaker: its file fits StableDiffusionXLPipeline, not {recipe.pipeline}"
+    if recipe.infuse is not None and recipe.pipeline != "FluxControlNetPipeline":
+        yield f"infuse: its files fit FluxControlNetPipeline, not {recipe.pipeline}"
     given = {*recipe.inputs, *recipe.settings, *OWN_ARGUMENTS}
     if recipe.prior is not None:
         given |= recipe.prior.outputs.keys()

@@ -66,7 +66,7 @@ def test_what_is_no_pipeline_here_says_why():
 @pytest.mark.parametrize(
     ("row", "name", "route"),
     [
-        ("editidv2:table1:InfiniteYou (aes)", "infiniteyou-aes", "command"),
+        ("editidv2:table1:InfiniteYou (aes)", "infiniteyou-aes", "native"),
         ("flexid:table1:PuLID (Flux)", "pulid-flux", "native"),
         ("flexip:table2:λ-Eclipse", "lambda-eclipse", "command"),
         ("dynamicid:table1:InstantID", "instantid", "native"),

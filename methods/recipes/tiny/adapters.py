@@ -71,6 +71,12 @@ def write_flux_ip_adapter(path: Path, width: int, text_width: int, blocks: int) 
     save_file(state, path)
 
 
+def write_resampler(path: Path, width: int) -> None:
+    """InfiniteYou's, of a face embedding to tokens as wide as FLUX's text, in a pickle."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save({"image_proj": _resampler(width, FACE_WIDTH)}, path)
+
+
 def random(*shape: int) -> Tensor:
     """Normal numbers, smaller where there are many inputs."""
     return torch.randn(shape) / math.sqrt(shape[-1])

@@ -8,7 +8,8 @@ import diffusers
 import torch
 
 from idbench.methods.recipes.catalogue import recipe_text
-from idbench.methods.recipes.recipe import Recipe, read_recipe
+from idbench.methods.recipes.quiet import quiet_libraries
+from idbench.methods.recipes.recipe import Infuse, Recipe, read_recipe
 from idbench.methods.recipes.tiny import (
     adapters,
     faces,
@@ -31,6 +32,7 @@ _WRITERS: dict[str, Callable[[Path], object]] = {
     "StableDiffusionXLControlNetPipeline": stable_diffusion.write_sdxl,
     "StableDiffusionInstructPix2PixPipeline": stable_diffusion.write_instruct_pix2pix,
     "FluxPipeline": lambda folder: flux.write_flux(folder, diffusers.FluxPipeline),
+    "FluxControlNetPipeline": lambda folder: flux.write_flux(folder, diffusers.FluxPipeline),
     "FluxKontextPipeline": lambda folder: flux.write_flux(folder, diffusers.FluxKontextPipeline),
     "FluxPriorReduxPipeline": flux.write_redux,
     "Flux2Pipeline": flux2.write_flux2,
@@ -80,7 +82,7 @@ def write_tiny(recipe: Recipe, weights: Path, seed: int = 0) -> None:
     Raises:
         LookupError: If there is no tiny version of a pipeline.
     """
-    with torch.random.fork_rng(devices=[]):
+    with quiet_libraries(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         base = _write(recipe.pipeline, weights / recipe.weights["base"].path)
         if recipe.prior is not None:
@@ -91,6 +93,8 @@ def write_tiny(recipe: Recipe, weights: Path, seed: int = 0) -> None:
                 continue
             if part.class_name == "ControlNetModel":
                 stable_diffusion.write_controlnet(folder, _unet(base))
+            elif part.class_name == "FluxControlNetModel":
+                flux.write_flux_controlnet(folder)
             else:
                 adapters.write_clip_vision(folder)
         if recipe.ip_adapter is not None:
@@ -98,6 +102,8 @@ def write_tiny(recipe: Recipe, weights: Path, seed: int = 0) -> None:
         if recipe.photomaker is not None:
             file = weights / recipe.weights[recipe.photomaker.weights].path
             photomaker.write_photomaker(file / recipe.photomaker.weight_name, _unet(base))
+        if recipe.infuse is not None:
+            _write_infuse(recipe.infuse, recipe, weights)
     if recipe.face_models is not None:
         source = recipe.weights[recipe.face_models]
         detector, recogniser = (weights / source.path / name for name in source.files[:2])
@@ -129,6 +135,15 @@ def _write_adapter(recipe: Recipe, weights: Path, base: Path) -> None:
     }
     plain = "plus" if "plus" in adapter.weight_name else "plain"
     adapters.write_ip_adapter(path, _unet(base), kinds.get(adapter.face, plain))
+
+
+def _write_infuse(infuse: Infuse, recipe: Recipe, weights: Path) -> None:
+    path = weights / recipe.weights[infuse.weights].path / infuse.weight_name
+    if not path.exists():
+        adapters.write_resampler(path, flux.TEXT_WIDTH)
+    path = weights / recipe.weights[infuse.recogniser_weights].path / infuse.recogniser_name
+    if not path.exists():
+        faces.write_arcface(path)
 
 
 def _unet(base: Path) -> Any:

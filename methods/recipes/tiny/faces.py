@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import torch
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -29,6 +30,14 @@ def write_face_networks(detector: Path, recogniser: Path) -> None:
         onnx.checker.check_model(model)
         path.parent.mkdir(parents=True, exist_ok=True)
         onnx.save(model, path)
+
+
+def write_arcface(path: Path) -> None:
+    """Facexlib's IR-SE 50 with random weights; it has one size, 175 MB."""
+    from facexlib.recognition.arcface_arch import Backbone
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(Backbone(num_layers=50, drop_ratio=0.6, mode="ir_se").state_dict(), path)
 
 
 def _detector() -> onnx.ModelProto:

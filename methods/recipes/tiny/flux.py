@@ -6,10 +6,12 @@ from typing import Any
 from diffusers import (
     AutoencoderKL,
     FlowMatchEulerDiscreteScheduler,
+    FluxControlNetModel,
     FluxPriorReduxPipeline,
     FluxTransformer2DModel,
 )
 from diffusers.pipelines.flux.modeling_flux import ReduxImageEncoder
+from torch import nn
 from transformers import SiglipImageProcessor, SiglipVisionConfig, SiglipVisionModel
 
 from idbench.methods.recipes.tiny.texts import (
@@ -73,6 +75,25 @@ def flux_parts() -> dict[str, Any]:
 def write_flux(folder: Path, pipeline: Any) -> None:
     """FLUX.1-dev under the name of a pipeline class with its components."""
     pipeline(**flux_parts()).save_pretrained(folder)
+
+
+def write_flux_controlnet(folder: Path) -> None:
+    """A ControlNet of one block each for the transformer; its last layers are random."""
+    control = FluxControlNetModel(
+        in_channels=4 * CHANNELS,
+        num_layers=1,
+        num_single_layers=1,
+        attention_head_dim=16,
+        num_attention_heads=2,
+        joint_attention_dim=TEXT_WIDTH,
+        pooled_projection_dim=POOLED_WIDTH,
+        guidance_embeds=True,
+        axes_dims_rope=[4, 6, 6],
+    )
+    for last in [*control.controlnet_blocks, *control.controlnet_single_blocks]:
+        nn.init.normal_(last.weight, std=1.0)
+    nn.init.normal_(control.controlnet_x_embedder.weight, std=1.0)
+    control.save_pretrained(folder)
 
 
 def write_redux(folder: Path) -> None:
