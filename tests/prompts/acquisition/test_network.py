@@ -181,6 +181,8 @@ class TestHub:
         pytest.importorskip("huggingface_hub")
         # read once, at import, from a variable that keeps other tests off the network
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        # which the library sends to the real hub, whatever the endpoint
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_DISABLE_TELEMETRY", True)
 
     def test_a_named_file_is_fetched(self, server, tmp_path):
         files = hub_files("me/set", "main", ["data.zip"], tmp_path / "hub", endpoint=server)
