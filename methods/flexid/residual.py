@@ -60,4 +60,5 @@ def moved(text: Tensor, alpha: Tensor, delta: Tensor) -> Tensor:
         alpha: One per sample, [batch].
         delta: From `scaled`.
     """
-    return (text.float() + alpha.to(delta).reshape(-1, 1, 1) * delta).to(text.dtype)
+    factor = alpha.to(delta, non_blocking=True).reshape(-1, 1, 1)  # waits for no device
+    return (text.float() + factor * delta).to(text.dtype)

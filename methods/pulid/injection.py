@@ -131,8 +131,13 @@ class IDInjector(nn.Module):
         self.key_values = identity.key_values if identity else None
         if identity:
             # float32 even when the stream is bfloat16: the factor itself is never rounded, and as
-            # a tensor it can change every step without a new compiled graph
-            weight = torch.as_tensor(id_weight, dtype=torch.float32, device=identity.tokens.device)
+            # a tensor it can change every step without a new compiled graph. Neither way waits for
+            # the device.
+            device = identity.tokens.device
+            if isinstance(id_weight, Tensor):
+                weight = id_weight.to(device, torch.float32, non_blocking=True)
+            else:
+                weight = torch.full((1,), id_weight, dtype=torch.float32, device=device)
             self.id_weight = weight.reshape(-1, 1, 1)
 
     def update(self, index: int, hidden_states: Tensor) -> Tensor:
