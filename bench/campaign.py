@@ -17,9 +17,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from idbench.methods.common.yaml_text import read_yaml
 from idbench.prompts.suites import load_suite
 from idbench.store import RunStore
-from idbench.yaml_text import read_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 

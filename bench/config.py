@@ -11,7 +11,7 @@ from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from idbench.executors import RayOptions
 from idbench.method_spec import MethodSpec
-from idbench.yaml_text import read_yaml
+from idbench.methods.common.yaml_text import read_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True, arbitrary_types_allowed=True)
 

@@ -9,8 +9,8 @@ import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
 from idbench.columns import match_column
+from idbench.methods.common.yaml_text import read_yaml
 from idbench.records import Column
-from idbench.yaml_text import read_yaml
 
 _STRICT = ConfigDict(extra="forbid", strict=True)
 

@@ -1,7 +1,4 @@
-"""YAML that people wrote, without what can be turned against the reader.
-
-As `idbench.yaml_text`, which packages of methods do not see.
-"""
+"""YAML that people wrote, without what can be turned against the reader."""
 
 from typing import Any
 

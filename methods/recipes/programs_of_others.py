@@ -27,6 +27,7 @@ from typing import Annotated
 import yaml
 from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
 
+from idbench.methods.common.yaml_text import read_yaml
 from idbench.methods.protocol import Kind
 
 
@@ -58,7 +59,7 @@ def read_program_recipe(text: str, where: str) -> ProgramRecipe:
             message names the key.
     """
     try:
-        document = yaml.safe_load(text)
+        document = read_yaml(text)
     except yaml.YAMLError as error:
         raise ValueError(f"{where} is not YAML: {error}") from error
     if not isinstance(document, dict):

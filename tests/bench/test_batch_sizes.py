@@ -143,15 +143,10 @@ HUNGRY_ON_A_GPU = """
 
 @pytest.mark.gpu
 def test_the_memory_of_a_gpu_is_found(
-    pictures: Suite, method_file: Callable[[str], str], tmp_path: Path
+    pictures: Suite, method_file: Callable[[str], str], tmp_path: Path, cuda: str
 ) -> None:
-    torch = pytest.importorskip("torch")
-    if not torch.cuda.is_available():
-        pytest.skip("needs a CUDA device")
     spec = MethodSpec(name=method_file(HUNGRY_ON_A_GPU))
-    options = GenerateOptions(
-        workspace=tmp_path / "runs", data_root=tmp_path / "data", device="cuda"
-    )
+    options = GenerateOptions(workspace=tmp_path / "runs", data_root=tmp_path / "data", device=cuda)
     (done,) = generate(pictures, [spec], options)
     assert (done.made, done.failed) == (6, 0)
     assert list(json.loads((tmp_path / "runs" / "batch_sizes.json").read_text()).values()) == [2]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from idbench.yaml_text import read_yaml
+from idbench.methods.common.yaml_text import read_yaml
 
 # Ten values, ten of those, ... : a few hundred bytes that stand for 10^9 values.
 BOMB = "\n".join(
@@ -30,6 +30,10 @@ READERS = {
     "campaign": "from idbench.campaign import read_campaign; read_campaign(path)",
     "recipe": (
         "from idbench.methods.recipes.recipe import read_recipe; read_recipe(path.read_text(), 'x')"
+    ),
+    "program": (
+        "from idbench.methods.recipes.programs_of_others import read_program_recipe; "
+        "read_program_recipe(path.read_text(), 'x')"
     ),
     "training": (
         "from idbench.methods.common.training import TrainingConfig, read_config; "
